@@ -1,0 +1,1 @@
+"""The detector room; see docs/development/architecture.md."""

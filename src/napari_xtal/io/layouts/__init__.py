@@ -1,0 +1,1 @@
+"""The layouts room; see docs/development/architecture.md."""

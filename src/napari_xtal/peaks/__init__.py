@@ -1,0 +1,1 @@
+"""The peaks room; see docs/development/architecture.md."""

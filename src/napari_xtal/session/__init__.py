@@ -1,0 +1,1 @@
+"""The session room; see docs/development/architecture.md."""
