@@ -1,5 +1,7 @@
 """Simulated frames with known truth."""
 
 from napari_xtal.simulate.bragg import BraggRun, bragg_run
+from napari_xtal.simulate.detectors import Detector, make_detector
+from napari_xtal.simulate.scenes import SceneFrame, ladder_frame
 
-__all__ = ["BraggRun", "bragg_run"]
+__all__ = ["BraggRun", "Detector", "SceneFrame", "bragg_run", "ladder_frame", "make_detector"]

@@ -1,0 +1,1 @@
+"""Measurements of speed and quality against peers; ``python -m benchmarks`` lists them."""

@@ -1,0 +1,181 @@
+"""Candidates of one frame: measured once at a permissive cut, then only filtered."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from napari_xtal.peaks import measure as m
+from napari_xtal.peaks.calibration import false_peaks_per_mpx, snr_cut
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from napari_xtal.peaks.parameters import PeakFinderParams
+    from napari_xtal.peaks.significance import FrameNoise
+
+#: Why a candidate is no peak, in the order in which the tests are made.
+REASONS = (
+    "",
+    "mask",
+    "hot pixel",
+    "part of a stronger peak",
+    "size",
+    "resolution",
+    "below threshold",
+    "too weak",
+    "too close to a stronger peak",
+    "more than max_peaks",
+)
+#: Share of the spot's weight that may lie on masked pixels.
+MAX_MISSING = 0.5
+#: Neighbours of the brightest pixel must carry this significance …
+MIN_NEIGHBOURS = 2.6
+#: … and this share of a strong signal: the sharpest point spread (sigma 0.25 px) leaves 9 %.
+MIN_SPILL = 0.04
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Everything on a frame that could be a peak, with its measurements.
+
+    Attributes
+    ----------
+    values : (n, N_COLUMNS) ndarray of float32
+        Columns of `napari_xtal.peaks.measure`.
+    radius, inv_d : (n,) ndarray
+        Distance from the beam centre [px] and 1/d [1/nm]; NaN when unknown.
+    panel : (n,) ndarray of int
+        Panel number.
+    n_pixels : int
+        Live pixels of the frame.
+    noise : FrameNoise
+        Background and noise of the frame.
+    """
+
+    values: NDArray[np.float32]
+    radius: NDArray[np.float64]
+    inv_d: NDArray[np.float64]
+    panel: NDArray[np.int64]
+    n_pixels: int
+    noise: FrameNoise | None
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    @property
+    def snr(self) -> NDArray[np.float32]:
+        """Significance of each candidate."""
+        return self.values[:, m.SNR]
+
+    def cut(self, params: PeakFinderParams) -> float:
+        """Return the significance cut that `params` mean on this frame."""
+        return params.min_snr or snr_cut(params.false_peaks_per_frame, self.n_pixels)
+
+    def expected_false(self, params: PeakFinderParams) -> float:
+        """Return the number of false peaks to be expected on this frame."""
+        return float(false_peaks_per_mpx(self.cut(params)) * self.n_pixels * 1e-6)
+
+    def reasons(self, params: PeakFinderParams) -> NDArray[np.uint8]:
+        """Return for each candidate the index into `REASONS`; 0 = it is a peak."""
+        v = self.values
+        out = np.zeros(len(v), np.uint8)
+        if not len(v):
+            return out
+        snr, size = v[:, m.SNR], v[:, m.N_PIXELS]
+        hot = v[:, m.NEIGHBOURS] < MIN_NEIGHBOURS
+        hot |= (v[:, m.SPILL] < MIN_SPILL) & (snr > 10)
+        resolution = np.zeros(len(v), bool)
+        if params.min_res or params.max_res:
+            resolution = ~(self.radius >= params.min_res)
+            if params.max_res:
+                resolution |= ~(self.radius <= params.max_res)
+        too_low = v[:, m.MAXIMUM] < params.threshold if params.threshold else np.zeros(len(v), bool)
+        wrong_size = (size < params.min_pix_count) | (size > params.max_pix_count)
+        tests = (
+            (v[:, m.MISSING] > MAX_MISSING, 1),
+            (hot & params.reject_single_pixels, 2),
+            (v[:, m.PARENT] >= 0, 3),
+            (wrong_size, 4),
+            (resolution, 5),
+            (too_low, 6),
+            (snr < self.cut(params), 7),
+        )
+        for failed, code in reversed(tests):
+            out[failed] = code
+        left = np.flatnonzero(out == 0)
+        if params.min_distance > 0 and left.size > 1:
+            order = left[np.argsort(-snr[left], kind="stable")]
+            near = m.thin(v, order, np.float32(params.min_distance))
+            out[order[near]] = 8
+            left = np.flatnonzero(out == 0)
+        if left.size > params.max_peaks:
+            order = left[np.argsort(-snr[left], kind="stable")]
+            out[order[params.max_peaks :]] = 9
+        return out
+
+    def filter(self, params: PeakFinderParams, frame: int = 0) -> pd.DataFrame:
+        """Return the peak table that `params` select, strongest last in no particular order."""
+        return self._table(np.flatnonzero(self.reasons(params) == 0), frame)
+
+    def rejected(self, params: PeakFinderParams, frame: int = 0) -> pd.DataFrame:
+        """Return the candidates that `params` reject, with a column ``reason``."""
+        reasons = self.reasons(params)
+        rows = np.flatnonzero(reasons)
+        table = self._table(rows, frame)
+        table["reason"] = np.array(REASONS, dtype=object)[reasons[rows]]
+        return table
+
+    def _table(self, rows: NDArray[Any], frame: int) -> pd.DataFrame:
+        v = self.values[rows].astype(np.float64)
+        return peak_frame(
+            frame=frame,
+            row=v[:, m.ROW],
+            col=v[:, m.COL],
+            panel=self.panel[rows],
+            intensity=v[:, m.INTENSITY],
+            background=v[:, m.BACKGROUND],
+            sigma=v[:, m.SIGMA],
+            snr=v[:, m.SNR],
+            n_pixels=v[:, m.N_PIXELS],
+            max_value=v[:, m.MAXIMUM],
+            inv_d=self.inv_d[rows],
+        )
+
+
+_UNLABELLED = pd.array(["unlabelled"], dtype="str")
+_AUTO = pd.array(["auto"], dtype="str")
+
+
+def peak_frame(
+    *, frame: int, row: Any, col: Any, panel: Any, intensity: Any, background: Any, sigma: Any,
+    snr: Any, n_pixels: Any, max_value: Any, inv_d: Any,
+) -> pd.DataFrame:  # fmt: skip
+    """Build the peak table of one frame; every array has the same length.
+
+    The general `table.make_table` costs ten times as much, too much for a preview.
+    """
+    n = len(row)
+    take = np.zeros(n, np.int64)
+    return pd.DataFrame(
+        {
+            "frame": np.full(n, frame, np.int64),
+            "row": row,
+            "col": col,
+            "panel": np.asarray(panel, np.int64),
+            "intensity": intensity,
+            "background": background,
+            "sigma": sigma,
+            "snr": snr,
+            "n_pixels": np.asarray(n_pixels, np.int64),
+            "max_value": max_value,
+            "inv_d": inv_d,
+            "probability": np.full(n, np.nan),
+            "label": _UNLABELLED.take(take),
+            "source": _AUTO.take(take),
+        },
+        copy=False,
+    )

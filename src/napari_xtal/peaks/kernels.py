@@ -1,0 +1,394 @@
+"""Compiled per-frame loops of the default finder: background, scan, measurement.
+
+Single-threaded and without the interpreter lock, so that a thread pool runs one
+frame per thread. The scan looks at every pixel once; all that follows touches
+only the candidates.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from napari_xtal.peaks.plan import BLOCK_COLS, BLOCK_ROWS, LAG, MASKED, SCALE_ROWS, SEGMENT
+
+_JIT: dict[str, Any] = {"nogil": True, "cache": True, "boundscheck": False, "error_model": "numpy"}
+# Re-ordered sums vectorise; NaN and infinity keep their meaning.
+_FAST: dict[str, Any] = {**_JIT, "fastmath": {"reassoc", "nsz", "contract"}}
+
+#: Binomial kernel (1, 2, 1) x (1, 2, 1): sum of weights and of squared weights.
+KERNEL_SUM, KERNEL_SUM2 = np.float32(16.0), np.float32(36.0)
+CLIP = np.float32(4.5)
+#: Most columns scanned at a time.
+MAX_STRIP = 1280
+
+
+@njit(**_JIT)
+def gather(image, index, values, noise):  # type: ignore[no-untyped-def]
+    """Copy the background samples and half the squared difference to their partner."""
+    flat = image.ravel()
+    for i in range(index.size):
+        a = np.float32(flat[index[i]])
+        d = a - np.float32(flat[index[i] + LAG])
+        values[i] = a
+        noise[i] = np.float32(0.5) * d * d
+
+
+@njit(**_FAST)
+def _clipped_sum(x, centre, limit):  # type: ignore[no-untyped-def]
+    """Sum and number of the deviations from `centre` within `limit`."""
+    s = np.float32(0)
+    k = np.float32(0)
+    for i in range(x.size):
+        d = x[i] - centre
+        inside = abs(d) <= limit
+        s += d if inside else np.float32(0)
+        k += np.float32(1) if inside else np.float32(0)
+    return s, k
+
+
+@njit(**_JIT)
+def _robust_start(values, noise):  # type: ignore[no-untyped-def]
+    """Median of the values and a variance that outliers cannot spoil, from a few samples."""
+    stride = max(values.size // 64, 1)
+    x = np.empty(values.size // stride + 1, np.float32)
+    d = np.empty(values.size // stride + 1, np.float32)
+    m = 0
+    for i in range(0, values.size, stride):
+        if values[i] - values[i] == 0 and noise[i] - noise[i] == 0:
+            x[m], d[m] = values[i], noise[i]
+            m += 1
+    if m == 0:
+        return np.float32(0), np.float32(0)
+    centre = np.median(x[:m])
+    spread = np.float32(0)
+    for i in range(m):
+        spread += abs(x[i] - centre)
+    # The median of (a - b)^2 / 2 is 0.455 var for normal noise, but 0 for rare photons.
+    return centre, max(np.median(d[:m]) / np.float32(0.455), (spread / m) ** 2 * np.float32(0.5))
+
+
+@njit(**_JIT)
+def bin_statistics(values, noise, start, quantum, mean, var, count):  # type: ignore[no-untyped-def]
+    """Clipped mean and difference variance of each bin.
+
+    Sparse bins borrow from their neighbours. The variance comes from pixel pairs a
+    few pixels apart, so gradients, shadows and a wrong beam centre do not widen it.
+    A bin starts from the result of the one before it where that fits.
+    """
+    n_bins = start.size - 1
+    n_all = start[n_bins]
+    centre = scale = np.float32(0)
+    for b in range(n_bins):
+        count[b] = start[b + 1] - start[b]
+        lo, hi, reach = start[b], start[b + 1], 0
+        while hi - lo < 48 and reach < 40 and hi - lo < n_all:
+            reach += 1
+            lo, hi = start[max(b - reach, 0)], start[min(b + 1 + reach, n_bins)]
+        mean[b], var[b] = np.float32(0), np.float32(0)
+        if hi == lo:
+            continue
+        x, d = values[lo:hi], noise[lo:hi]
+        for attempt in range(2):
+            if attempt == 1 or scale <= 0:
+                centre, scale = _robust_start(x, d)
+            scale = max(scale, np.float32(1e-6))
+            for _ in range(3):
+                # One photon (`quantum`) on an empty detector is no outlier.
+                limit = CLIP * math.sqrt(scale) + quantum + np.float32(1e-6)
+                s, k = _clipped_sum(x, centre, limit)
+                sd, kd = _clipped_sum(d, np.float32(0), np.float32(1.1) * limit * limit)
+                if k == 0 or kd == 0:
+                    k = np.float32(0)
+                    break
+                centre += s / k
+                change = abs(sd / kd - scale)
+                scale = sd / kd
+                if change < np.float32(0.02) * scale:
+                    break
+            if k > np.float32(0.8) * x.size:
+                break
+        if k > 0:
+            mean[b], var[b] = centre, scale
+        else:
+            scale = np.float32(0)
+
+
+@njit(**_JIT)
+def deviance_excess(dev2, lam):  # type: ignore[no-untyped-def]
+    """Excess N - lam of a Poisson count of mean `lam` whose deviance is `dev2`."""
+    if lam > 1e5:
+        return math.sqrt(dev2 * lam)
+    n = lam + math.sqrt(dev2 * lam) + dev2 / 6.0
+    for _ in range(8):
+        f = 2.0 * (n * math.log(n / lam) - (n - lam)) - dev2
+        n = max(n - f / (2.0 * math.log(n / lam) + 1e-12), lam * 1.0001)
+    return n - lam
+
+
+@njit(**_JIT)
+def gain_of(mean, var, count, integer):  # type: ignore[no-untyped-def]
+    """Data units per quantum from the variance-against-mean line of the bins.
+
+    Photon transfer (Janesick 2007): var = read noise + gain * mean.
+    """
+    sw = sm = sv = smm = smv = 0.0
+    for b in range(mean.size):
+        if count[b] > 0 and var[b] > 0:
+            w = count[b] / (var[b] * var[b] + 1e-12)
+            sw += w
+            sm += w * mean[b]
+            sv += w * var[b]
+            smm += w * mean[b] * mean[b]
+            smv += w * mean[b] * var[b]
+    if sw == 0:
+        return 0.0
+    mm, vv = sm / sw, sv / sw
+    spread = smm / sw - mm * mm
+    ratio = vv / mm if mm > 0 else 0.0
+    if integer:
+        return ratio
+    if spread > 0.01 * vv or spread > 1e-3 * mm * mm:
+        slope = (smv / sw - mm * vv) / spread
+        return min(max(slope, 0.0), ratio if ratio > 0 else max(slope, 0.0))
+    return 0.5 * ratio
+
+
+@njit(**_JIT)
+def tile_offsets(image, bins, state, mean, var, row_step, offset):  # type: ignore[no-untyped-def]
+    """Local minus modelled background per tile; 0 where it does not differ."""
+    n_ss, n_fs = image.shape
+    n_r, n_c = offset.shape
+    diff = np.zeros((n_r, n_c), np.float32)
+    vsum = np.zeros((n_r, n_c), np.float32)
+    n = np.zeros((n_r, n_c), np.float32)
+    for r in range(row_step // 2, n_ss, row_step):
+        tr = r // SCALE_ROWS
+        row, st, bn = image[r], state[r], bins[r]
+        for s in range(n_c):
+            d = v = k = np.float32(0)
+            for c in range(s * SEGMENT, min((s + 1) * SEGMENT, n_fs), 2):
+                if st[c] != MASKED:
+                    b = bn[c]
+                    x = np.float32(row[c]) - mean[b]
+                    if x < np.float32(4.5) * math.sqrt(var[b]) + np.float32(1.0):
+                        d += x
+                        v += var[b]
+                        k += np.float32(1)
+            diff[tr, s] += d
+            vsum[tr, s] += v
+            n[tr, s] += k
+    for tr in range(n_r):
+        for s in range(n_c):
+            significant = abs(diff[tr, s]) > 3 * math.sqrt(vsum[tr, s])
+            offset[tr, s] = diff[tr, s] / n[tr, s] if significant and n[tr, s] > 0 else 0
+
+
+@njit(**_JIT)
+def thresholds(mean, var, gain, z, offset, lo, hi, bin_excess, block):  # type: ignore[no-untyped-def]
+    """Excess of the smoothed image a candidate needs, per bin, and its floor per block.
+
+    The excess is the quantile of a scaled Poisson variable with the variance of
+    the weighted sum, so that rare photons do not flood the candidates.
+    """
+    a = gain * KERNEL_SUM2 / KERNEL_SUM
+    for b in range(mean.size):
+        total = KERNEL_SUM2 * var[b]
+        if a * a * 1e-5 * 1e5 > total * 1e-5 and a > 0:
+            bin_excess[b] = a * deviance_excess(z * z, max(total / (a * a), 1e-6))
+        else:
+            bin_excess[b] = z * math.sqrt(total)
+    level = np.empty(mean.size, np.float32)
+    for b in range(mean.size):
+        level[b] = KERNEL_SUM * mean[b] + bin_excess[b]
+    for i in range(block.shape[0]):
+        tr = i * BLOCK_ROWS // SCALE_ROWS
+        for s in range(block.shape[1]):
+            m = np.float32(np.inf)
+            for b in range(lo[i, s], hi[i, s] + 1):
+                if level[b] < m:
+                    m = level[b]
+            block[i, s] = m + KERNEL_SUM * offset[tr, s * BLOCK_COLS // SEGMENT]
+
+
+@njit(**_FAST)
+def _not_finite(row):  # type: ignore[no-untyped-def]
+    """Whether a row holds NaN or infinite values (x * 0 is then NaN)."""
+    s = np.float32(0)
+    for c in range(row.size):
+        s += row[c] * np.float32(0)
+    return s != 0
+
+
+@njit(**_JIT)
+def _load_row(src, state, bins, segments, mean, offset, check, a, dst):  # type: ignore[no-untyped-def]
+    """Convert columns a-2 … of a row to float32, edges repeated.
+
+    Masked and non-finite pixels take the value of the background.
+    """
+    n = src.size
+    lo, hi = max(a - 2, 0), min(a - 2 + dst.size, n)
+    part, body = src[lo:hi], dst[lo - a + 2 : hi - a + 2]
+    for c in range(part.size):
+        body[c] = part[c]
+    bad = check and _not_finite(body)
+    for s in range(lo // SEGMENT, (hi - 1) // SEGMENT + 1):
+        if segments[s] == 2:
+            c = max(s * SEGMENT, lo)
+            body[c - lo : min((s + 1) * SEGMENT, hi) - lo] = mean[bins[c]] + offset[s]
+        elif segments[s] or bad:
+            for c in range(max(s * SEGMENT, lo), min((s + 1) * SEGMENT, hi)):
+                if state[c] == MASKED or body[c - lo] - body[c - lo] != 0:
+                    body[c - lo] = mean[bins[c]] + offset[s]
+    for c in range(lo - a + 2):
+        dst[c] = body[0]
+    for c in range(hi - a + 2, dst.size):
+        dst[c] = body[hi - lo - 1]
+
+
+@njit(**_JIT)
+def _weigh(a, b, c, out):  # type: ignore[no-untyped-def]
+    for i in range(out.size):
+        out[i] = a[i] + np.float32(2) * b[i] + c[i]
+
+
+@njit(**_JIT)
+def _compare(x, floor, out):  # type: ignore[no-untyped-def]
+    for i in range(out.size):
+        out[i] = x[i] > floor[i]
+
+
+@njit(**_JIT)
+def _any(words, w):  # type: ignore[no-untyped-def]
+    """Whether one of eight words is set."""
+    a = words[w] | words[w + 1] | words[w + 2] | words[w + 3]
+    return (a | words[w + 4] | words[w + 5] | words[w + 6] | words[w + 7]) != 0
+
+
+@njit(**_JIT)
+def scan(  # type: ignore[no-untyped-def]
+    image, state, bins, segments, mean, offset, bin_excess, block, check, out_row, out_col
+):
+    """Find local maxima of the binomially smoothed frame above the background.
+
+    Works in strips of columns whose row buffers stay in the first-level cache.
+    Returns the number of candidates, or -1 when they do not fit into the output.
+    """
+    n_ss, n_fs = image.shape
+    n_strips = (n_fs + MAX_STRIP - 1) // MAX_STRIP
+    strip = ((n_fs + n_strips - 1) // n_strips + 63) // 64 * 64
+    n_out = 0
+    for a in range(0, n_fs, strip):
+        width = min(strip, n_fs - a)
+        f = np.zeros((3, width + 4), np.float32)
+        h = np.full((3, width + 2), -np.inf, np.float32)
+        v = np.zeros(width + 4, np.float32)
+        floor = np.zeros(width, np.float32)
+        # One byte per pixel, looked at 64 or 8 at a time.
+        marks = np.zeros((3, (width + 63) // 64 * 64), np.uint8)
+        words = marks.view(np.uint64)
+        _load_row(image[0], state[0], bins[0], segments[0], mean, offset[0], check, a, f[0])
+        f[2][:] = f[0]
+        for r in range(n_ss + 1):
+            # Smooth row r (needs rows r-1 and r+1), then judge row r-1 (smoothed r-2 … r).
+            if r < n_ss:
+                q = r + 1
+                if q < n_ss:
+                    off = offset[q // SCALE_ROWS]
+                    _load_row(image[q], state[q], bins[q], segments[q], mean, off, check, a, f[q % 3])
+                else:
+                    f[q % 3][:] = f[r % 3]
+                if r % BLOCK_ROWS == 0:
+                    for s in range(a // BLOCK_COLS, (a + width - 1) // BLOCK_COLS + 1):
+                        level = block[r // BLOCK_ROWS, s]
+                        floor[s * BLOCK_COLS - a : min((s + 1) * BLOCK_COLS - a, width)] = level
+                _weigh(f[(r + 2) % 3], f[r % 3], f[q % 3], v)
+                hr = h[r % 3]
+                _weigh(v[0 : width + 2], v[1 : width + 3], v[2 : width + 4], hr)
+                _compare(hr[1 : width + 1], floor, marks[r % 3][:width])
+            else:
+                h[r % 3][:] = -np.inf
+            p = r - 1
+            if p < 0:
+                continue
+            above, here, below = h[(p + 2) % 3], h[p % 3], h[(p + 1) % 3]
+            row_words, row_marks = words[p % 3], marks[p % 3]
+            w = -1
+            while w + 1 < row_words.size:
+                w += 1
+                if w % 8 == 0 and not _any(row_words, w):
+                    w += 7
+                    continue
+                if row_words[w] == 0:
+                    continue
+                for c in range(8 * w, min(8 * w + 8, width)):
+                    x = here[c + 1]
+                    # Plateaus count once: the first pixel in row order wins.
+                    if (
+                        row_marks[c] == 0
+                        or x <= above[c] or x <= above[c + 1] or x <= above[c + 2] or x <= here[c]
+                        or x < here[c + 2] or x < below[c] or x < below[c + 1] or x < below[c + 2]
+                        or state[p, a + c] == MASKED
+                    ):  # fmt: skip
+                        continue
+                    b = bins[p, a + c]
+                    off_c = offset[p // SCALE_ROWS, (a + c) // SEGMENT]
+                    if x <= KERNEL_SUM * (mean[b] + off_c) + bin_excess[b]:
+                        continue
+                    if n_out == out_row.size:
+                        return -1
+                    out_row[n_out] = p
+                    out_col[n_out] = a + c
+                    n_out += 1
+    return n_out
+
+
+@njit(**_JIT)
+def correlation(image, pairs, bins, var):  # type: ignore[no-untyped-def]
+    """Variance of the smoothed background relative to that of independent pixels, >= 1."""
+    s = 0.0
+    n = 0
+    for i in range(pairs.shape[0]):
+        r, c = pairs[i, 0], pairs[i, 1]
+        d = np.float32(0)
+        for dr in range(-1, 2):
+            for dc in range(-1, 2):
+                w = np.float32((2 - abs(dr)) * (2 - abs(dc)))
+                d += w * (np.float32(image[r + dr, c + dc]) - np.float32(image[r + dr, c + dc - 8]))
+        total = 2 * KERNEL_SUM2 * var[bins[r, c]]
+        if total > 0 and d - d == 0:
+            # Clipping at 3 sigma keeps 97.3 % of a normal distribution's variance.
+            q = d * d / total
+            if q < 16:
+                s += q
+                n += 1
+    return max(s / n, 1.0) if n > 100 else 1.0
+
+
+@njit(**_JIT)
+def model_error(image, pairs, bins, mean, var, offset):  # type: ignore[no-untyped-def]
+    """Variance of the modelled background about the true one, per pixel variance.
+
+    Means over 7x7 windows scatter about the model by this beyond their own noise;
+    clipped, so that windows with peaks do not count.
+    """
+    s = 0.0
+    n = 0
+    for i in range(0, pairs.shape[0], 4):
+        r, c = pairs[i, 0], pairs[i, 1]
+        b = bins[r, c]
+        if var[b] <= 0:
+            continue
+        m = np.float32(0)
+        for y in range(r - 3, r + 4):
+            for x in range(c - 3, c + 4):
+                m += np.float32(image[y, x])
+        d = m / np.float32(49) - mean[b] - offset[r // SCALE_ROWS, c // SEGMENT]
+        q = d * d / var[b]
+        if q < 0.5:
+            s += q
+            n += 1
+    return max(s / n - 1.0 / 49.0, 0.0) if n > 50 else 1.0

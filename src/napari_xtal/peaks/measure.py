@@ -1,0 +1,496 @@
+"""Compiled measurement of candidates: background, position, width, significance, shape.
+
+A candidate is judged by all its pixels: the amplitude of a Gaussian spot of the
+best of several widths over a local background, with the noise of the background
+as a scaled and shifted Poisson variable. `snr` is the square root of its deviance
+(twice the log-likelihood ratio), a matched-filter signal-to-noise ratio where
+photons are many.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from napari_xtal.peaks.plan import MASKED, SCALE_ROWS, SEGMENT
+
+_JIT: dict[str, Any] = {"nogil": True, "cache": True, "boundscheck": False, "error_model": "numpy"}
+
+#: Widths (sigma) of the spots looked for and half sides of their windows [px].
+WIDTHS = np.array([0.5, 0.8, 1.2, 1.8, 2.7, 4.0], np.float32)
+HALF = np.array([2, 3, 4, 5, 7, 9], np.int64)
+#: Widths from this index on take their background from the outer ring.
+FIRST_WIDE = 3
+#: Sub-pixel positions of the tabulated profiles.
+FRACTIONS = 8
+#: Below this background [quanta per pixel] the exact likelihood replaces the scaled sum.
+FEW_QUANTA = np.float32(20)
+#: Half side of the patch that is cut out around a candidate [px].
+PATCH = 16
+
+ROW, COL, INTENSITY, BACKGROUND, SIGMA, SNR, N_PIXELS, MAXIMUM = range(8)
+WIDTH, ELONGATION, NEIGHBOURS, SPILL, MISSING, TEXTURE, PARENT, HEIGHT = range(8, 16)
+N_COLUMNS = 16
+
+
+def profile_table() -> np.ndarray[Any, np.dtype[np.float32]]:
+    """Return Gaussian profiles, (width, sub-pixel position, pixel), pixel-averaged variance."""
+    table = np.zeros((WIDTHS.size, FRACTIONS + 1, 2 * int(HALF.max()) + 1), np.float32)
+    for w, (sigma, half) in enumerate(zip(WIDTHS, HALF, strict=True)):
+        for i in range(FRACTIONS + 1):
+            x = np.arange(-half, half + 1) - (i / FRACTIONS - 0.5)
+            table[w, i, : x.size] = np.exp(-0.5 * x**2 / (sigma**2 + 1 / 12))
+    return table
+
+
+def ring_offsets(inner: float, outer: float, step: int = 1) -> np.ndarray[Any, np.dtype[np.int32]]:
+    """Return positions of a ring of pixels in a flat patch, inner < distance <= outer."""
+    r, c = np.mgrid[-PATCH : PATCH + 1, -PATCH : PATCH + 1]
+    d = np.hypot(r, c)
+    keep = (d > inner) & (d <= outer) & ((r + c) % step == 0)
+    return np.flatnonzero(keep).astype(np.int32)
+
+
+@njit(**_JIT)
+def extract(image, state, panels, rows, cols, n, patches):  # type: ignore[no-untyped-def]
+    """Cut out a patch around each candidate; pixels that must not be used become NaN."""
+    n_ss, n_fs = image.shape
+    side = 2 * PATCH + 1
+    for i in range(n):
+        r0, c0 = rows[i] - PATCH, cols[i] - PATCH
+        panel = panels[rows[i], cols[i]]
+        lo, hi = max(c0, 0), min(c0 + side, n_fs)
+        for k in range(side):
+            line = patches[i, k]
+            r = r0 + k
+            if r < 0 or r >= n_ss:
+                line[:] = np.nan
+                continue
+            if lo > c0 or hi < c0 + side:
+                line[:] = np.nan
+            src, st, pn = image[r, lo:hi], state[r, lo:hi], panels[r, lo:hi]
+            dst = line[lo - c0 : hi - c0]
+            for c in range(src.size):
+                usable = (st[c] != MASKED) & (pn[c] == panel)
+                dst[c] = np.float32(src[c]) if usable else np.float32(np.nan)
+
+
+@njit(**_JIT)
+def _ring(patch, offsets, quantum, v_model, buffer):  # type: ignore[no-untyped-def]
+    """Clipped mean, variance and number of the background pixels around a candidate."""
+    n = 0
+    s = q = np.float32(0)
+    for i in range(offsets.size):
+        x = patch[offsets[i]]
+        if x - x == 0:
+            buffer[n] = x
+            s += x
+            n += 1
+    if n == 0:
+        return np.float32(0), np.float32(0), 0
+    m = s / n
+    for i in range(n):
+        d = buffer[i] - m
+        q += d * d
+    v = q / n
+    kept = n
+    # Clip only where the ring is noisier than its background can explain.
+    if v > np.float32(1.4) * v_model:
+        half = v > np.float32(3) * v_model
+        for _ in range(4):
+            limit = np.float32(3) * math.sqrt(min(v, np.float32(4) * v_model)) + quantum
+            # Bright neighbours pull the first mean up: start from the lower part.
+            low, high = m - limit, m + (np.float32(0.5) * limit if half else limit)
+            s = q = np.float32(0)
+            k = 0
+            for i in range(n):
+                x = buffer[i]
+                if low <= x <= high:
+                    d = x - m
+                    s += d
+                    q += d * d
+                    k += 1
+            if k < 8:
+                break
+            v = max(q / k - (s / k) ** 2, np.float32(0))
+            m += s / k
+            if k == kept and not half:
+                break
+            kept, half = k, False
+    return m, v, kept
+
+
+@njit(**_JIT)
+def _fit(patch, table, w, half, y0, x0, b):  # type: ignore[no-untyped-def]
+    """Weighted sums of a Gaussian profile at (y0, x0) relative to the patch's centre.
+
+    Returns sum p (x - b), sum p^2, sum p, first moments of p (x - b) about the
+    rounded position, and the share of p^2 that unusable pixels took away.
+    """
+    yi, xi = int(round(y0)), int(round(x0))
+    wy = table[w, int(round((y0 - yi) * FRACTIONS)) + FRACTIONS // 2]
+    wx = table[w, int(round((x0 - xi) * FRACTIONS)) + FRACTIONS // 2]
+    t = p1 = p2 = my = mx = lost = np.float32(0)
+    a = PATCH + xi - half
+    for i in range(2 * half + 1):
+        line = patch[PATCH + yi + i - half, a : a + 2 * half + 1]
+        lt = lm = q1 = q2 = q3 = np.float32(0)
+        for j in range(line.size):
+            p, x = wx[j], line[j]
+            usable = x - x == 0
+            d = p * (x - b) if usable else np.float32(0)
+            lt += d
+            lm += d * np.float32(j - half)
+            q1 += p if usable else np.float32(0)
+            q2 += p * p if usable else np.float32(0)
+            q3 += p * p
+        t += wy[i] * lt
+        mx += wy[i] * lm
+        my += wy[i] * lt * np.float32(i - half)
+        p1 += wy[i] * q1
+        p2 += wy[i] * wy[i] * q2
+        lost += wy[i] * wy[i] * q3
+    return t, p2, p1, my, mx, np.float32(1) - p2 / lost
+
+
+@njit(**_JIT)
+def significance(t, p2, p1, v, v_b, gain):  # type: ignore[no-untyped-def]
+    """Significance of a weighted sum `t` of background-subtracted values.
+
+    The sum is taken as a Poisson variable, scaled by ``gain * p2 / p1`` and shifted so
+    that its variance is that of the noise, ``v * p2``, and of the uncertain
+    background, ``v_b * p1^2``. The square root of its deviance is returned.
+    """
+    if t <= 0 or p2 <= 0:
+        return np.float32(0)
+    var = v * p2 + v_b * p1 * p1
+    linear = t / math.sqrt(var)
+    a = gain * p2 / p1
+    lam = var / max(a * a, np.float32(1e-20))
+    e = t / max(a, np.float32(1e-10)) / lam
+    if e < np.float32(1e-3):
+        return np.float32(linear)
+    return np.float32(math.sqrt(2 * lam * ((1 + e) * math.log1p(e) - e)))
+
+
+@njit(**_JIT)
+def _likelihood(patch, table, w, half, y0, x0, b, beta, gain, start):  # type: ignore[no-untyped-def]
+    """Twice the log-likelihood ratio of a spot over none, for shifted Poisson counts.
+
+    Pixel values become quanta, ``(x - b) / gain + beta``, with background `beta`
+    (variance over squared gain, so read noise is included). The amplitude is fitted
+    by Newton steps from `start` quanta; missing neighbours count against the spot.
+    """
+    yi, xi = int(round(y0)), int(round(x0))
+    wy = table[w, int(round((y0 - yi) * FRACTIONS)) + FRACTIONS // 2]
+    wx = table[w, int(round((x0 - xi) * FRACTIONS)) + FRACTIONS // 2]
+    a = PATCH + xi - half
+    s = start
+    for turn in range(4):
+        f = g = p1 = total = np.float32(0)
+        for i in range(2 * half + 1):
+            line = patch[PATCH + yi + i - half, a : a + 2 * half + 1]
+            for j in range(line.size):
+                if line[j] - line[j] != 0:
+                    continue
+                p = wy[i] * wx[j]
+                n = max((line[j] - b) / gain + beta, np.float32(0))
+                p1 += p
+                if n > 0:
+                    q = p / (beta + s * p)
+                    f += n * q
+                    g += n * q * q
+                    if turn == 3:
+                        total += n * math.log(np.float32(1) + s * p / beta)
+        if turn == 3:
+            return 2 * (total - s * p1)
+        if g <= 0:
+            return np.float32(0)
+        s = max(s + (f - p1) / g, np.float32(0.25) * s)
+    return np.float32(0)
+
+
+@njit(**_JIT)
+def _centre(patch, table, w, half, y0, x0, b, rounds):  # type: ignore[no-untyped-def]
+    """Windowed centroid (XWIN of SExtractor): the maximum of the matched filter."""
+    y, x = y0, x0
+    reach = np.float32(1.5) + np.float32(0.5) * WIDTHS[w]
+    for _ in range(rounds):
+        t, _p2, _p1, my, mx, lost = _fit(patch, table, w, half, y, x, b)
+        if t <= 0 or lost > 0.5:
+            break
+        dy = min(max(np.float32(2) * (my / t - (y - round(y))), np.float32(-0.7)), np.float32(0.7))
+        dx = min(max(np.float32(2) * (mx / t - (x - round(x))), np.float32(-0.7)), np.float32(0.7))
+        if abs(y + dy - y0) > reach or abs(x + dx - x0) > reach:
+            break
+        if max(abs(y + dy), abs(x + dx)) > PATCH - half - 1:
+            break
+        y += dy
+        x += dx
+        if abs(dy) + abs(dx) < 0.02:
+            break
+    return y, x
+
+
+@njit(**_JIT)
+def _sharpness(patch, i0, j0, b, sd):  # type: ignore[no-untyped-def]
+    """How much of the signal the brightest pixel's neighbours share.
+
+    Returns the significance of the eight neighbours together or of the best 2x2
+    block without the pixel itself, the share of the signal outside the brightest
+    pixel, and outside the brightest two.
+    """
+    peak = patch[i0, j0] - b
+    e = np.zeros((3, 3), np.float32)
+    n8 = 0
+    s8 = second = np.float32(0)
+    for i in range(3):
+        for j in range(3):
+            x = patch[i0 + i - 1, j0 + j - 1]
+            if x - x == 0:
+                e[i, j] = x - b
+                if i != 1 or j != 1:
+                    s8 += x - b
+                    n8 += 1
+                    second = max(second, x - b)
+    best = np.float32(0)
+    for i in range(2):
+        for j in range(2):
+            best = max(best, e[i, j] + e[i, j + 1] + e[i + 1, j] + e[i + 1, j + 1] - e[1, 1])
+    z8 = s8 / (sd * math.sqrt(max(n8, 1)))
+    # The best of four blocks is 0.8 sigma high by chance.
+    z3 = best / (sd * np.float32(1.7320508)) - np.float32(0.8)
+    total = max(peak + s8, np.float32(1e-6))
+    return max(z8, z3), s8 / total, (s8 - second) / total
+
+
+@njit(**_JIT)
+def _grow(patch, i0, j0, b, level, mask, stack, out):  # type: ignore[no-untyped-def]
+    """Collect the 8-connected pixels above `level`; fill the shape columns of `out`."""
+    side = 2 * PATCH + 1
+    mask[:] = 0
+    mask[i0, j0] = 1
+    stack[0] = i0 * side + j0
+    top = 1
+    n = 0
+    s = sy = sx = syy = sxx = sxy = np.float32(0)
+    peak = np.float32(-np.inf)
+    while top > 0:
+        top -= 1
+        i, j = stack[top] // side, stack[top] % side
+        peak = max(peak, patch[i, j])
+        d = max(patch[i, j] - b, np.float32(0))
+        y, x = np.float32(i - i0), np.float32(j - j0)
+        n += 1
+        s += d
+        sy += d * y
+        sx += d * x
+        syy += d * y * y
+        sxx += d * x * x
+        sxy += d * x * y
+        for k in range(max(i - 1, 0), min(i + 2, side)):
+            for m in range(max(j - 1, 0), min(j + 2, side)):
+                if mask[k, m] == 0 and patch[k, m] > level:
+                    mask[k, m] = 1
+                    stack[top] = k * side + m
+                    top += 1
+    out[N_PIXELS], out[INTENSITY], out[MAXIMUM], out[ELONGATION] = n, s, peak, 1
+    if s > 0:
+        my, mx = sy / s, sx / s
+        vyy, vxx, vxy = syy / s - my * my, sxx / s - mx * mx, sxy / s - mx * my
+        half_sum, root = (vyy + vxx) / 2, math.sqrt(((vyy - vxx) / 2) ** 2 + vxy * vxy)
+        pixel = np.float32(1 / 12)
+        out[ELONGATION] = math.sqrt((half_sum + root + pixel) / max(half_sum - root + pixel, pixel))
+        out[WIDTH] = max(out[WIDTH], math.sqrt(max(half_sum, np.float32(0))))
+
+
+@njit(**_JIT)
+def measure(  # type: ignore[no-untyped-def]
+    patches, rows, cols, n, bins, mean, var, offset, gain, kappa2, tau2, quantum,
+    ring1, ring2, table, snr_min, index, out
+):  # fmt: skip
+    """Measure candidates; returns the number of those with `snr` of at least `snr_min`.
+
+    `tau2` is the variance of the modelled background about the true one, in units of
+    the pixel variance; it tells how far the model is to be trusted beside the ring.
+    `index` receives the candidate each output row belongs to.
+    """
+    buffer = np.empty(max(ring1.size, ring2.size), np.float32)
+    mask = np.zeros((2 * PATCH + 1, 2 * PATCH + 1), np.uint8)
+    stack = np.empty((2 * PATCH + 1) ** 2, np.int32)
+    n_out = 0
+    for i in range(n):
+        patch = patches[i]
+        flat = patch.reshape(-1)
+        r, c = rows[i], cols[i]
+        bin_ = bins[r, c]
+        v_bin = max(var[bin_], np.float32(1e-6))
+        model = mean[bin_] + offset[r // SCALE_ROWS, c // SEGMENT]
+        b = model
+        v = v_b = texture = np.float32(0)
+        y = x = np.float32(0)
+        w = best_w = 1
+        best = best_b = best_v = best_vb = np.float32(-1)
+        stage = 0
+        # Stage 0: quick test at the pixel. 1: centred, sharp. 2: widen. 3: sharpen. 4: final.
+        while True:
+            if stage == 0 or (stage == 2 and w == FIRST_WIDE):
+                # A wide spot fills the inner ring: take its background further out.
+                ring = ring1 if stage == 0 else ring2
+                m, v_ring, k = _ring(flat, ring, quantum, v_bin, buffer)
+                if k < 12:
+                    m, v_ring, k = model, v_bin, 12
+                v_m = max(v_bin + gain * (m - mean[bin_]), np.float32(0.25) * v_bin)
+                v = kappa2 * max(v_m, np.float32(0.8) * v_ring)
+                v_mean = kappa2 * max(v_m, v_ring) / k
+                delta = m - model
+                spread = max(tau2 * v_m, delta * delta - np.float32(2) * v_mean)
+                trust = spread / (spread + v_mean)
+                b = model + trust * delta
+                v_b = trust * v_mean
+                if stage == 0:
+                    texture = v_ring / v_m
+            t, p2, p1, _my, _mx, lost = _fit(patch, table, w, HALF[w], y, x, b)
+            s = significance(t, p2, p1, v, v_b, gain)
+            if stage > 0 and s > snr_min - np.float32(0.5) and v < FEW_QUANTA * gain * gain:
+                d = _likelihood(
+                    patch, table, w, HALF[w], y, x, b, v / (gain * gain), gain, t / p2 / gain
+                )  # fmt: skip
+                shrink = v * p2 / (v * p2 + v_b * p1 * p1)
+                s = min(s, np.float32(math.sqrt(max(d, np.float32(0)) * shrink)))
+            if stage == 0:
+                if s < snr_min - np.float32(1.0):
+                    t, p2, p1, _my, _mx, lost = _fit(patch, table, 3, HALF[3], y, x, b)
+                    if significance(t, p2, p1, v, v_b, gain) < snr_min - np.float32(0.5):
+                        break
+                y, x = _centre(patch, table, 1, HALF[1], y, x, b, 2)
+                stage = 1
+            elif stage == 1:
+                best, best_w, best_b, best_v, best_vb = s, w, b, v, v_b
+                stage, w = 2, 2
+            elif stage == 2:
+                if s > best:
+                    best, best_w, best_b, best_v, best_vb = s, w, b, v, v_b
+                if s < best or w == WIDTHS.size - 1:
+                    b, v, v_b = best_b, best_v, best_vb
+                    stage, w = 3, 0
+                    if best_w > 1:
+                        stage, w = 4, best_w
+                        y, x = _centre(patch, table, w, HALF[w], y, x, b, 3)
+                else:
+                    w += 1
+            elif stage == 3:
+                stage, w = 4, (0 if s > best else best_w)
+                y, x = _centre(patch, table, w, HALF[w], y, x, b, 3)
+            else:
+                best, best_w = s, w
+                stage = 5
+                break
+        if stage != 5 or best < snr_min:
+            continue
+        if n_out == out.shape[0]:
+            return -1
+        o = out[n_out]
+        index[n_out] = i
+        n_out += 1
+        # The brightest pixel near the centre anchors shape and hot-pixel tests.
+        yi, xi = PATCH + int(round(y)), PATCH + int(round(x))
+        i0, j0, top = yi, xi, np.float32(-np.inf)
+        for k in range(yi - 1, yi + 2):
+            for m_ in range(xi - 1, xi + 2):
+                if patch[k, m_] > top:
+                    i0, j0, top = k, m_, patch[k, m_]
+        sd = np.float32(math.sqrt(v))
+        o[ROW], o[COL], o[SNR], o[BACKGROUND], o[SIGMA] = r + y, c + x, best, b, sd
+        o[WIDTH], o[MISSING], o[HEIGHT] = WIDTHS[best_w], lost, t / p2
+        o[TEXTURE], o[PARENT] = texture, -1
+        z, share1, share2 = _sharpness(patch, i0, j0, b, sd)
+        o[NEIGHBOURS], o[SPILL] = z, min(share1, np.float32(2) * share2)
+        level = b + max(np.float32(2) * sd, np.float32(0.1) * (top - b))
+        _grow(patch, i0, j0, b, level, mask, stack, o)
+        # The profile knows better what a weak spot holds outside its brightest pixels.
+        o[INTENSITY] = max(o[INTENSITY], t * p1 / p2)
+    return n_out
+
+
+@njit(**_JIT)
+def _smoothed(patch, y, x):  # type: ignore[no-untyped-def]
+    """Mean of the usable pixels of a 3x3 window."""
+    s = np.float32(0)
+    n = 0
+    side = patch.shape[0]
+    for i in range(max(y - 1, 0), min(y + 2, side)):
+        for j in range(max(x - 1, 0), min(x + 2, side)):
+            if patch[i, j] - patch[i, j] == 0:
+                s += patch[i, j]
+                n += 1
+    return s / n if n else np.float32(0)
+
+
+@njit(**_JIT)
+def mark_wings(patches, rows, cols, index, peaks, n, order, reach):  # type: ignore[no-untyped-def]
+    """Mark peaks that are part of a brighter one (column PARENT = its row in `peaks`).
+
+    `order` sorts the peaks by row. A weaker peak within `reach` of a stronger one
+    belongs to it when the valley between them is not clearly below the weaker one.
+    """
+    for a in range(n):
+        for b in range(a + 1, n):
+            i, j = order[a], order[b]
+            if peaks[j, ROW] - peaks[i, ROW] > reach:
+                break
+            if abs(peaks[j, COL] - peaks[i, COL]) > reach:
+                continue
+            if peaks[i, SNR] < peaks[j, SNR]:
+                i, j = j, i
+            # From here on i is the stronger one.
+            if peaks[j, PARENT] >= 0:
+                continue
+            dy, dx = peaks[j, ROW] - peaks[i, ROW], peaks[j, COL] - peaks[i, COL]
+            d = math.sqrt(dy * dy + dx * dx)
+            if d > np.float32(3) * max(peaks[i, WIDTH], peaks[j, WIDTH]) + np.float32(3):
+                continue
+            patch = patches[index[i]]
+            y0 = peaks[i, ROW] - rows[index[i]] + PATCH
+            x0 = peaks[i, COL] - cols[index[i]] + PATCH
+            steps = max(int(2 * d), 2)
+            valley = np.float32(np.inf)
+            top = np.float32(0)
+            for k in range(steps + 1):
+                f = np.float32(k) / np.float32(steps)
+                top = _smoothed(patch, int(round(y0 + f * dy)), int(round(x0 + f * dx)))
+                valley = min(valley, top)
+            height = top - peaks[j, BACKGROUND]
+            noise = peaks[j, SIGMA] / np.float32(3)
+            if d < 2 or top - valley < max(np.float32(0.3) * height, np.float32(2.5) * noise):
+                peaks[j, PARENT] = i
+
+
+@njit(**_JIT)
+def thin(peaks, order, distance):  # type: ignore[no-untyped-def]
+    """Return which of the peaks, strongest first, lie near a stronger one that stays."""
+    n = order.size
+    near = np.zeros(n, np.bool_)
+    by_row = np.argsort(peaks[order, ROW])
+    place = np.empty(n, np.int64)
+    for k in range(n):
+        place[by_row[k]] = k
+    for k in range(n):
+        if near[k]:
+            continue
+        y, x = peaks[order[k], ROW], peaks[order[k], COL]
+        for step in (-1, 1):
+            q = place[k] + step
+            while 0 <= q < n:
+                other = by_row[q]
+                dy = peaks[order[other], ROW] - y
+                if abs(dy) >= distance:
+                    break
+                dx = peaks[order[other], COL] - x
+                if other > k and dy * dy + dx * dx < distance * distance:
+                    near[other] = True
+                q += step
+    return near

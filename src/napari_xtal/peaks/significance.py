@@ -1,0 +1,159 @@
+"""The default finder on one frame: background, scan, measurement, one after the other."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_xtal.peaks import kernels, measure
+from napari_xtal.peaks.plan import N_SAMPLES, SCALE_ROWS
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from napari_xtal.peaks.plan import DetectorPlan
+
+#: Candidates are kept from this significance on, so that a lower cut only filters.
+PERMISSIVE_SNR = 3.5
+#: A smoothed pixel this fraction of the lowest SNR above the background is measured.
+SCAN_Z = 0.72
+#: The background ring ends this far outside its inner edge [px].
+RING_WIDTH = 3.4
+FIRST_CAPACITY = 65_536
+
+_profiles = measure.profile_table()
+_scratch = threading.local()
+
+
+@dataclass(frozen=True)
+class FrameNoise:
+    """What the frame told about its background.
+
+    Attributes
+    ----------
+    mean, var : (n_bins,) float32
+        Background and its variance per bin [ADU, ADU^2].
+    gain : float
+        Data units per quantum.
+    correlation : float
+        Variance of a smoothed background relative to independent pixels.
+    model_error : float
+        Variance of the modelled background about the true one, per pixel variance.
+    """
+
+    mean: NDArray[np.float32]
+    var: NDArray[np.float32]
+    gain: float
+    correlation: float
+    model_error: float
+
+
+class _Scratch:
+    """Buffers of one thread for one plan."""
+
+    def __init__(self, plan: DetectorPlan) -> None:
+        n = plan.sample_index.size
+        self.values, self.noise = np.empty(n, np.float32), np.empty(n, np.float32)
+        bins = plan.sample_start.size - 1
+        self.mean, self.var = np.empty(bins, np.float32), np.empty(bins, np.float32)
+        self.count, self.excess = np.empty(bins, np.int64), np.empty(bins, np.float32)
+        self.offset = np.zeros((-(-plan.shape[0] // SCALE_ROWS), plan.segments.shape[1]), np.float32)
+        self.block = np.empty(plan.block_lo.shape, np.float32)
+        self.rows, self.cols = np.empty(FIRST_CAPACITY, np.int32), np.empty(FIRST_CAPACITY, np.int32)
+        self.make_room(2048)
+
+    def make_room(self, n: int) -> None:
+        """Make the candidate buffers hold at least `n` rows."""
+        if not hasattr(self, "out") or self.out.shape[0] < n:
+            side = 2 * measure.PATCH + 1
+            self.patches = np.empty((n, side, side), np.float32)
+            self.out = np.empty((n, measure.N_COLUMNS), np.float32)
+            self.index = np.empty(n, np.int64)
+
+
+def _buffers(plan: DetectorPlan) -> _Scratch:
+    if getattr(_scratch, "plan", None) is not plan:
+        _scratch.plan, _scratch.buffers = plan, _Scratch(plan)
+    buffers: _Scratch = _scratch.buffers
+    return buffers
+
+
+def candidates(
+    image: NDArray[Any], plan: DetectorPlan, ring_inner: float, snr_min: float = PERMISSIVE_SNR
+) -> tuple[NDArray[np.float32], FrameNoise]:
+    """Measure everything on a frame that could be a peak.
+
+    Parameters
+    ----------
+    image : (ss, fs) ndarray
+        uint16, int32, uint32, float32 or float64.
+    plan : DetectorPlan
+        Lookup tables of mask and geometry.
+    ring_inner : float
+        Inner radius of the background ring [px].
+    snr_min : float
+        Lowest significance kept.
+
+    Returns
+    -------
+    (n, N_COLUMNS) ndarray of float32
+        One row per candidate, columns of `napari_xtal.peaks.measure`.
+    FrameNoise
+        Background and noise of the frame.
+    """
+    s = _buffers(plan)
+    integer = image.dtype.kind in "iu"
+    quantum = np.float32(1.0 if integer else 0.0)
+    kernels.gather(image, plan.sample_index, s.values, s.noise)
+    kernels.bin_statistics(
+        s.values, s.noise, plan.sample_start, quantum, s.mean, s.var, s.count
+    )
+    if integer:
+        # No count in n samples still leaves a rate of about 1 in 2 n.
+        np.maximum(s.var, 0.004, out=s.var)
+    gain = float(kernels.gain_of(s.mean, s.var, s.count, integer))
+    if plan.radial:
+        step = max(1, round(plan.n_good / N_SAMPLES))
+        kernels.tile_offsets(image, plan.bins, plan.state, s.mean, s.var, min(step, 16), s.offset)
+    kappa2 = kernels.correlation(image, plan.pairs, plan.bins, s.var)
+    z = max(SCAN_Z * snr_min, 2.5) * kappa2**0.5
+    check = image.dtype.kind == "f"
+    while True:
+        kernels.thresholds(
+            s.mean, s.var, gain, z, s.offset, plan.block_lo, plan.block_hi, s.excess, s.block
+        )
+        n = kernels.scan(
+            image, plan.state, plan.bins, plan.segments, s.mean, s.offset, s.excess, s.block,
+            check, s.rows, s.cols,
+        )  # fmt: skip
+        if n >= 0:
+            break
+        z += 0.75
+    inner, outer = _rings(ring_inner)
+    tau2 = kernels.model_error(image, plan.pairs, plan.bins, s.mean, s.var, s.offset)
+    s.make_room(n)
+    measure.extract(image, plan.state, plan.panels, s.rows, s.cols, n, s.patches)
+    k = measure.measure(
+        s.patches, s.rows, s.cols, n, plan.bins, s.mean, s.var, s.offset, np.float32(gain),
+        np.float32(kappa2), np.float32(tau2), quantum, inner, outer, _profiles,
+        np.float32(snr_min), s.index, s.out,
+    )  # fmt: skip
+    found = s.out[:k].copy()
+    order = np.argsort(found[:, measure.ROW], kind="stable")
+    measure.mark_wings(s.patches, s.rows, s.cols, s.index, found, k, order, np.float32(16))
+    return found, FrameNoise(s.mean.copy(), s.var.copy(), gain, kappa2, tau2)
+
+
+_ring_cache: dict[float, tuple[NDArray[np.int32], NDArray[np.int32]]] = {}
+
+
+def _rings(inner: float) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    if inner not in _ring_cache:
+        _ring_cache[inner] = (
+            measure.ring_offsets(inner, inner + RING_WIDTH),
+            measure.ring_offsets(inner + 5.4, min(inner + 9.4, measure.PATCH), step=2),
+        )
+    return _ring_cache[inner]

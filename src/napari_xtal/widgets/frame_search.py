@@ -1,0 +1,166 @@
+"""Search single frames of a run and keep their candidates, so that sliders only filter."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from numpy.typing import NDArray
+
+    from napari_xtal.peaks.parameters import PeakFinderParams
+
+#: A pixel on which more than this share of the frames has a peak is no Bragg spot.
+HOT_SHARE = 0.05
+#: Fewest frames with a peak on the pixel: in a run of 20 frames 5 % is a single one.
+HOT_FRAMES = 3
+#: A hot pixel has no spread; rotation series repeat real, larger spots on a place.
+HOT_PIXELS = 2
+
+
+@dataclass(frozen=True)
+class FrameResult:
+    """What a search of one frame gave.
+
+    Attributes
+    ----------
+    frame : int
+        Frame index.
+    params : PeakFinderParams
+        Settings of this result.
+    table : DataFrame
+        Peak table, `frame` filled.
+    rejected : DataFrame
+        Candidates that were not taken, with the column `reason`.
+    threshold : float or None
+        SNR from which on peaks are taken; None for a method without one.
+    expected_false : float or None
+        Expected number of peaks from noise alone, None where the method cannot tell.
+    seconds : float
+        Time the search took.
+    reused : bool
+        Whether only kept candidates were filtered.
+    note : str
+        Why nothing was searched (a broken or fully masked frame), or empty.
+    """
+
+    frame: int
+    params: PeakFinderParams
+    table: pd.DataFrame
+    rejected: pd.DataFrame
+    threshold: float | None
+    expected_false: float | None
+    seconds: float
+    reused: bool
+    note: str = ""
+
+
+class FrameSearch:
+    """Peak search on the frames of one run, one at a time.
+
+    Parameters
+    ----------
+    stack : FrameStack
+        Frames; its cache spares a second reading of the shown frame.
+    """
+
+    def __init__(self, stack: Any) -> None:
+        self._stack = stack
+        self._lock = threading.Lock()
+        self._finder: Any = None
+        self._good: Any = None
+        self._candidates: Any = None
+        self._key: tuple[int, int] | None = None  # frame, identity of its mask
+
+    def can_filter(self, frame: int, params: PeakFinderParams) -> bool:
+        """Whether kept candidates answer this search, that is at once."""
+        return (
+            self._key is not None
+            and self._key == (frame, id(self._stack.frame(frame).good))
+            and self._candidates.covers(params)
+        )
+
+    def find(self, frame: int, params: PeakFinderParams) -> FrameResult:
+        """Search one frame.
+
+        Parameters
+        ----------
+        frame : int
+            Frame index.
+        params : PeakFinderParams
+            Settings.
+
+        Returns
+        -------
+        FrameResult
+            A broken or fully masked frame gives an empty table and a `note`.
+        """
+        from napari_xtal.peaks.table import empty_table
+        from napari_xtal.widgets.frame_stack import broken_text
+
+        with self._lock:
+            start = time.perf_counter()
+            shown = self._stack.frame(frame)
+            note = ""
+            if not shown.ok:
+                note = broken_text(shown, frame)
+            elif not shown.good.any():
+                note = f"Frame {frame}: every pixel is masked; nothing to search"
+            if note:
+                nothing = empty_table()
+                return FrameResult(
+                    frame, params, nothing, nothing.assign(reason=""), None, None, 0.0, False, note
+                )
+            reused = self.can_filter(frame, params)
+            if not reused:
+                self._search(frame, shown, params)
+            found = self._candidates.filter(params)
+            found = found.assign(frame=np.int64(frame))
+            seconds = time.perf_counter() - start
+            rejected = self._candidates.rejected(params).assign(frame=np.int64(frame))
+            return FrameResult(
+                frame, params, found, rejected,
+                self._candidates.threshold(params), self._candidates.expected_false(params),
+                seconds, reused,
+            )  # fmt: skip
+
+    def _search(self, frame: int, shown: Any, params: PeakFinderParams) -> None:
+        from napari_xtal.peaks.find import PeakFinder
+
+        if self._finder is None or self._good is not shown.good:
+            source = self._stack.source
+            self._finder = PeakFinder(
+                shown.good, radius=source.radius(), panels=source.panels(), inv_d=source.inv_d()
+            )
+            self._good = shown.good
+        self._key = None
+        self._candidates = self._finder.candidates(shown.image, params)
+        self._key = (frame, id(shown.good))
+
+
+def hot_pixels(table: pd.DataFrame, n_frames: int) -> NDArray[np.int64]:
+    """Return the pixels on which a small peak sits in more than 5 % of the frames.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Peak table of a run.
+    n_frames : int
+        Number of frames that were searched.
+
+    Returns
+    -------
+    (n, 2) ndarray of int
+        (row, col).
+    """
+    small = table[(table["n_pixels"] <= HOT_PIXELS) & (table["source"] == "auto")]
+    if small.empty:
+        return np.empty((0, 2), np.int64)
+    at = np.round(small[["row", "col"]].to_numpy()).astype(np.int64)
+    places, counts = np.unique(at, axis=0, return_counts=True)
+    return places[counts >= max(HOT_FRAMES, HOT_SHARE * n_frames)]

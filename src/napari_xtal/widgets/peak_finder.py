@@ -1,0 +1,420 @@
+"""The *Peak finder* dock: tune on the shown frame, search the run, correct, save."""
+
+from __future__ import annotations
+
+import weakref
+from typing import TYPE_CHECKING, Any
+
+from napari.utils.notifications import show_error, show_warning
+from qtpy.QtCore import QSignalBlocker, Qt, QTimer
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QComboBox,
+    QFileDialog,
+    QHBoxLayout,
+    QLabel,
+    QPushButton,
+    QScrollArea,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_xtal.errors import ParameterError, XtalError
+from napari_xtal.peaks.parameters import PeakFinderParams
+from napari_xtal.widgets import peak_rows, styles
+from napari_xtal.widgets.finder_controls import EditBar, HotPixelBar, RunBar, SettingsBar, button
+from napari_xtal.widgets.finder_engine import FinderEngine
+from napari_xtal.widgets.params_form import ParamsForm
+from napari_xtal.widgets.points_view import PEAKS_KEY
+from napari_xtal.widgets.readout import Readout
+from napari_xtal.widgets.rejected_view import RejectedView
+from napari_xtal.widgets.run_link import LINK_KEY, RunLink, link_of
+from napari_xtal.widgets.snr_histogram import SnrHistogram
+from napari_xtal.widgets.writer import ask_and_save
+
+if TYPE_CHECKING:
+    import napari
+
+    from napari_xtal.widgets.frame_search import FrameResult
+
+
+class PeakFinderWidget(QWidget):
+    """Find Bragg peaks on the frames of an image layer.
+
+    Parameters
+    ----------
+    napari_viewer : napari.Viewer
+        The viewer, given by napari.
+    """
+
+    def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
+        super().__init__()
+        self.setObjectName("peak_finder")
+        self.viewer = napari_viewer
+        self.link: RunLink | None = None
+        self.engine: FinderEngine | None = None
+        self.rejected: RejectedView | None = None
+        self._hot: Any = ()
+        self._last: FrameResult | None = None
+        self._create_controls()
+        self._connect()
+        self._fill_layers()
+
+    # construction -------------------------------------------------------------------------
+
+    def _create_controls(self) -> None:
+        outer = QVBoxLayout(self)
+        outer.setContentsMargins(0, 0, 0, 0)
+        scroll = QScrollArea(self)
+        scroll.setWidgetResizable(True)
+        scroll.setFrameShape(QScrollArea.Shape.NoFrame)
+        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        body = QWidget(scroll)
+        scroll.setWidget(body)
+        outer.addWidget(scroll)
+        layout = QVBoxLayout(body)
+        layout.setContentsMargins(6, 6, 6, 6)
+        layout.setSpacing(6)
+
+        self.layers = QComboBox(body)
+        self.layers.setObjectName("image_layer")
+        self.layers.setToolTip("Image layer with the frames to search.")
+        self.session_label = QLabel(body)
+        self.session_label.setObjectName("session_folder")
+        self.session_label.setStyleSheet(styles.HINT_TEXT)
+        self.session_label.setWordWrap(True)
+        self.choose_folder = button(
+            "Folder…", "choose_session", "Keep the edits of this run in another folder.", body
+        )
+        self.take_over = button(
+            "Take over", "take_over",
+            "Use the session although another napari seems to have it open. Its edits from now on "
+            "would be lost.", body,
+        )  # fmt: skip
+        self.take_over.hide()
+        self.settings = SettingsBar(body)
+        self.form = ParamsForm(body)
+        self.histogram = SnrHistogram(body)
+        self.status = QLabel(body)
+        self.status.setObjectName("status")
+        self.status.setWordWrap(True)
+        self.live = QCheckBox("Live", body)
+        self.live.setObjectName("live")
+        self.live.setToolTip(
+            "Search the shown frame again whenever a setting or the frame changes."
+        )
+        self.live.setChecked(True)
+        self.show_rejected = QCheckBox("Rejected", body)
+        self.show_rejected.setObjectName("show_rejected")
+        self.show_rejected.setToolTip(
+            "Show the candidates that were not taken as grey crosses; select their layer and hover "
+            "over one to see why."
+        )
+        self.colour = QComboBox(body)
+        self.colour.setObjectName("colour_mode")
+        self.colour.setToolTip("What the colour of the rings tells.")
+        self.colour.addItems([f"Colour: {mode}" for mode in peak_rows.COLOUR_MODES])
+        self.run = RunBar(body)
+        self.hot = HotPixelBar(body)
+        self.edits = EditBar(body)
+        self.readout = Readout(self.viewer, body)
+
+        layout.addWidget(self.layers)
+        layout.addLayout(
+            _row((self.session_label, 1), (self.take_over, 0), (self.choose_folder, 0))
+        )
+        layout.addWidget(self.settings)
+        layout.addWidget(self.form)
+        layout.addWidget(self.histogram)
+        layout.addWidget(self.status)
+        layout.addLayout(_row((self.live, 0), (self.show_rejected, 0), (self.colour, 1)))
+        for part in (self.run, self.hot, self.edits, self.readout):
+            layout.addWidget(part)
+        layout.addStretch(1)
+        # Wide enough that nothing is cut off, with room for the vertical scroll bar.
+        bar = scroll.verticalScrollBar()
+        room = bar.sizeHint().width() if bar is not None else 0
+        self.setMinimumWidth(max(styles.DOCK_MIN_WIDTH, body.minimumSizeHint().width() + room))
+
+    def _connect(self) -> None:
+        events = self.viewer.layers.events
+        events.inserted.connect(self._fill_layers)
+        events.removed.connect(self._fill_layers)
+        self.viewer.dims.events.current_step.connect(self._on_step)
+        self.layers.currentIndexChanged.connect(self._on_layer_chosen)
+        self.choose_folder.clicked.connect(self._on_choose_folder)
+        self.take_over.clicked.connect(lambda: self._open_run(take_over=True))
+        self.settings.chosen.connect(self._on_settings)
+        self.form.changed.connect(self._on_params)
+        self.histogram.threshold_dragged.connect(self._on_threshold)
+        self.live.toggled.connect(lambda on: on and self.search_frame())
+        self.show_rejected.toggled.connect(self._on_rejected)
+        self.colour.currentIndexChanged.connect(self._on_colour)
+        self.run.this_frame.clicked.connect(self.search_frame)
+        self.run.all_frames.clicked.connect(self.search_all)
+        self.run.cancel.clicked.connect(self._on_cancel)
+        self.hot.add.clicked.connect(self._on_add_to_mask)
+        self.edits.undo.clicked.connect(lambda: self.link and self.link.ensure_view().undo())
+        self.edits.redo.clicked.connect(lambda: self.link and self.link.ensure_view().redo())
+        self.edits.save.clicked.connect(self._on_save)
+
+    # layers and sessions ------------------------------------------------------------------
+
+    def _image_layers(self) -> list[Any]:
+        return [
+            layer
+            for layer in self.viewer.layers
+            if layer.ndim in (2, 3) and hasattr(layer, "contrast_limits") and not layer.rgb
+        ]
+
+    def _fill_layers(self, _event: Any = None) -> None:
+        names = [layer.name for layer in self._image_layers()]
+        current = self.layers.currentText()
+        with QSignalBlocker(self.layers):
+            self.layers.clear()
+            self.layers.addItems(names)
+            if current in names:
+                self.layers.setCurrentText(current)
+        chosen = self._chosen_layer()
+        if self.link is None or self.link.closed or chosen is None or chosen != self.link.layer:
+            # Not now: the layer is still being inserted, and its reader sets it up first.
+            QTimer.singleShot(0, weakref.WeakMethod(self._open_chosen_if_new)() or (lambda: None))
+
+    def _open_chosen_if_new(self) -> None:
+        chosen = self._chosen_layer()
+        if self.link is None or self.link.closed or chosen is None or chosen != self.link.layer:
+            self._open_run()
+
+    def _chosen_layer(self) -> Any:
+        layers, at = self._image_layers(), self.layers.currentIndex()
+        return layers[at] if 0 <= at < len(layers) else None
+
+    def _on_layer_chosen(self) -> None:
+        self._open_run()
+
+    def _open_run(self, **options: Any) -> None:
+        """Connect the dock to the chosen layer's run, its session opened or made."""
+        self._leave_run()
+        layer = self._chosen_layer()
+        if layer is None:
+            self._show_state("open a run or choose an image layer")
+            return
+        try:
+            self.link = link_of(self.viewer, layer, **options)
+        except XtalError as error:
+            show_error(str(error))
+            self.take_over.setVisible(
+                "take" in str(error).lower() or "in use" in str(error).lower()
+            )
+            self._show_state(str(error))
+            return
+        self.take_over.hide()
+        self.engine = FinderEngine(self.link, self)
+        self.engine.frame_done.connect(self._on_frame_done)
+        self.engine.progressed.connect(self.run.show_progress)
+        self.engine.run_done.connect(self._on_run_done)
+        self.engine.failed.connect(self._on_failed)
+        self.rejected = RejectedView(self.viewer, layer)
+        self.link.session.events.peaks_changed.connect(self._on_peaks_changed)
+        self.link.session.events.undo_changed.connect(self._on_undo_changed)
+        self.readout.set_link(self.link)
+        self._restore_params()
+        self._show_state(None)
+        if self.live.isChecked() and not len(self.link.session.peaks):
+            self.search_frame()
+
+    def _leave_run(self) -> None:
+        if self.engine is not None:
+            self.engine.close()
+            self.engine.deleteLater()
+        if self.rejected is not None:
+            self.rejected.remove()
+        if self.link is not None and not self.link.closed:
+            self.link.session.events.peaks_changed.disconnect(self._on_peaks_changed)
+            self.link.session.events.undo_changed.disconnect(self._on_undo_changed)
+        self.link = self.engine = self.rejected = self._last = None
+        self.hot.offer(0)
+        self.readout.set_link(None)
+
+    def _restore_params(self) -> None:
+        saved = self.link.session.parameters.get("peak_finder") if self.link else None
+        if not saved:
+            params = self.form.params
+        else:
+            try:
+                params = PeakFinderParams.from_dict(dict(saved))
+            except ParameterError as error:
+                show_warning(f"Saved settings were not taken over: {error}")
+                params = PeakFinderParams()
+        self.form.set_params(params)
+        self.settings.show_params(params)
+
+    def _on_choose_folder(self) -> None:
+        folder = QFileDialog.getSaveFileName(self, "Session folder", "", "Session (*.xtal)")[0]
+        layer = self._chosen_layer()
+        if folder and layer is not None:
+            self.change_folder(folder)
+
+    def change_folder(self, folder: str) -> None:
+        """Go on in another session folder: an existing session, or a new empty one."""
+        layer, old = self._chosen_layer(), self.link
+        self._leave_run()
+        if old is not None:
+            old.close()
+            if old.view.layer in self.viewer.layers:
+                self.viewer.layers.remove(old.view.layer)
+            layer.metadata.pop(LINK_KEY, None)
+        self._open_run(folder=folder)
+
+    def _show_state(self, unavailable: str | None) -> None:
+        session = self.link.session if self.link else None
+        n_peaks = len(session.peaks) if session is not None else 0
+        running = self.engine is not None and self.engine.running
+        self.run.set_state(unavailable if self.link is None else None, running=running)
+        self.edits.show_session(session, n_peaks)
+        if session is None:
+            self.session_label.setText("No run is open.")
+            self.status.setText(unavailable or "")
+        else:
+            self.session_label.setText(f"Session: {session.folder.name}")
+            self.session_label.setToolTip(f"Edits are kept in {session.folder}")
+
+    # searching ----------------------------------------------------------------------------
+
+    def search_frame(self) -> None:
+        """Search the shown frame."""
+        if self.engine is not None and self.link is not None:
+            self.engine.find(self.link.shown_frame(), self.form.params)
+
+    def search_all(self) -> None:
+        """Search every frame of the run."""
+        if self.engine is not None and self.link is not None and not self.engine.running:
+            self.engine.find_all(self.form.params)
+            self.run.show_progress(0, len(self.link.stack))
+            self._show_state(None)
+
+    def _on_params(self, params: PeakFinderParams) -> None:
+        self.settings.show_params(params)
+        if self.live.isChecked():
+            self.search_frame()
+
+    def _on_settings(self, params: PeakFinderParams) -> None:
+        self.form.set_params(params)
+        self._on_params(params)
+
+    def _on_threshold(self, snr: float) -> None:
+        self._on_settings(self.form.params.replace(min_snr=round(snr, 2)))
+
+    def _on_step(self, _event: Any = None) -> None:
+        if self.engine is None or self.link is None or not self.live.isChecked():
+            return
+        frame = self.link.shown_frame()
+        if self._last is not None and self._last.frame == frame:
+            return
+        if (
+            self.engine.found_with.get(frame) == self.form.params
+            and not self.show_rejected.isChecked()
+        ):
+            self._show_count(frame)
+            return
+        self.search_frame()
+
+    def _on_cancel(self) -> None:
+        if self.engine is not None:
+            self.engine.cancel()
+
+    def _on_frame_done(self, result: FrameResult) -> None:
+        self._last = result
+        self.histogram.show_values(
+            [*result.table["snr"], *result.rejected["snr"]], result.table["snr"], result.threshold
+        )
+        if result.note:
+            self.status.setText(result.note)
+        else:
+            parts = [f"<b>{len(result.table)} peaks</b> on frame {result.frame}"]
+            if result.expected_false is not None:
+                parts.append(f"{result.expected_false:.2g} expected from noise")
+            parts.append(f"{result.seconds * 1e3:.1f} ms")
+            self.status.setText(" · ".join(parts))
+        if self.show_rejected.isChecked() and self.rejected is not None:
+            self.rejected.show(result.rejected)
+        self._show_state(None)
+
+    def _show_count(self, frame: int) -> None:
+        if self.link is not None:
+            n = len(self.link.session.peaks_of(frame))
+            self.status.setText(f"<b>{n} peaks</b> on frame {frame}")
+            self._last = None
+
+    def _on_run_done(self, frames: list[int], cancelled: bool, hot: Any) -> None:
+        if self.link is None or self.engine is None:
+            return
+        self._hot = hot
+        self.hot.offer(len(hot))
+        n = len(self.link.session.peaks)
+        word = "Cancelled: " if cancelled else ""
+        self.status.setText(
+            f"{word}<b>{n} peaks</b> · {len(frames)} of {len(self.link.stack)} frames searched · "
+            f"{self.engine.run_seconds:.1f} s"
+        )
+        self._show_state(None)
+
+    def _on_failed(self, error: Exception) -> None:
+        show_error(str(error) or type(error).__name__)
+        self._show_state(None)
+        self.status.setText(f"Search failed: {error}")
+
+    # views and edits ----------------------------------------------------------------------
+
+    def _on_rejected(self, on: bool) -> None:
+        if self.rejected is None:
+            return
+        if not on:
+            self.rejected.hide()
+        elif self._last is not None:
+            self.rejected.show(self._last.rejected)
+        else:
+            self.search_frame()
+
+    def _on_colour(self) -> None:
+        if self.link is not None:
+            mode = list(peak_rows.COLOUR_MODES)[self.colour.currentIndex()]
+            self.link.ensure_view().set_colour_mode(mode)
+
+    def _on_add_to_mask(self) -> None:
+        if self.link is None or not len(self._hot):
+            return
+        pixels = {(int(r), int(c)) for r, c in self._hot}
+        self.link.add_to_mask(self._hot)
+        peaks = self.link.session.peaks
+        at = zip(peaks["row"].round().astype(int), peaks["col"].round().astype(int), strict=True)
+        doomed = [int(i) for i, p in zip(peaks["peak_id"], at, strict=True) if p in pixels]
+        if doomed:
+            self.link.session.remove_peaks(doomed)
+        self._hot = ()
+        self.hot.offer(0)
+        self.status.setText(f"{len(pixels)} pixels masked, {len(doomed)} peaks on them deleted.")
+
+    def _on_save(self) -> None:
+        if self.link is None:
+            return
+        try:
+            ask_and_save(self.link, self)
+        except XtalError as error:
+            show_error(str(error))
+
+    def _on_peaks_changed(self, _change: Any) -> None:
+        self._show_state(None)
+
+    def _on_undo_changed(self) -> None:
+        self._show_state(None)
+
+
+def _row(*parts: tuple[QWidget | QPushButton, int]) -> QHBoxLayout:
+    row = QHBoxLayout()
+    for part, stretch in parts:
+        row.addWidget(part, stretch)
+    return row
+
+
+__all__ = ["PEAKS_KEY", "PeakFinderWidget"]

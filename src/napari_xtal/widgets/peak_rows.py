@@ -1,0 +1,105 @@
+"""Pure functions between the peak table and the arrays of a Points layer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from napari_xtal.widgets import styles
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+#: Columns shown as features (napari prints them in the status bar on hover), in this order.
+FEATURE_COLUMNS = (
+    "peak_id", "label", "snr", "intensity", "n_pixels", "max_value", "background", "sigma",
+    "inv_d", "probability", "panel", "source",
+)  # fmt: skip
+
+
+def positions(table: pd.DataFrame) -> NDArray[np.float64]:
+    """Return (n_peaks, 3) float array, (frame, row, col), pixels."""
+    return table[["frame", "row", "col"]].to_numpy(dtype=np.float64)
+
+
+def features(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the feature table of a Points layer, rounded to what is worth reading."""
+    shown = table[[c for c in FEATURE_COLUMNS if c in table.columns]].reset_index(drop=True)
+    return shown.round({"snr": 2, "intensity": 1, "background": 2, "sigma": 2, "inv_d": 4})
+
+
+def label_colours(table: pd.DataFrame) -> NDArray[np.float32]:
+    """Return (n_peaks, 4) float array, RGBA of each peak's label."""
+    codes, names = pd.factorize(table["label"].astype(str))
+    palette = np.array(
+        [_rgba(styles.LABEL_COLOURS.get(str(n), styles.OTHER_LABEL)) for n in names], np.float32
+    ).reshape(-1, 4)
+    return palette[codes]
+
+
+def snr_colours(table: pd.DataFrame) -> NDArray[np.float32]:
+    """Return (n_peaks, 4) float array, RGBA of log SNR; peaks without SNR are neutral grey."""
+    from napari.utils.colormaps import ensure_colormap
+
+    low, high = np.log(styles.SNR_COLOUR_RANGE)
+    snr = np.clip(table["snr"].to_numpy(dtype=float), 1e-3, None)
+    colours = ensure_colormap(styles.SNR_COLORMAP).map(
+        np.clip((np.log(np.nan_to_num(snr, nan=1.0)) - low) / (high - low), 0, 1)
+    )
+    colours[np.isnan(snr)] = _rgba(styles.REJECTED_COLOUR)
+    return np.asarray(colours, np.float32)
+
+
+#: Name in the dock -> colouring.
+COLOUR_MODES = {"label": label_colours, "SNR": snr_colours}
+
+
+def near_frames(counts: NDArray[np.int64], frame: int, limit: int) -> tuple[int, int]:
+    """Return the frame range [first, last) around one frame that holds at most `limit` peaks.
+
+    Parameters
+    ----------
+    counts : (n_frames,) ndarray of int
+        Peaks of each frame.
+    frame : int
+        The shown frame; it is always inside.
+    limit : int
+        Most peaks.
+
+    Returns
+    -------
+    (int, int)
+        First frame, and one past the last.
+    """
+    ends = np.concatenate([[0], np.cumsum(counts)])
+    before = int(np.searchsorted(ends, ends[frame] - limit // 2))
+    first = min(max(before, 0), frame)
+    last = int(np.searchsorted(ends, ends[first] + limit, side="right")) - 1
+    return first, min(max(last, frame + 1), len(counts))
+
+
+def _rgba(colour: str) -> tuple[float, float, float, float]:
+    red, green, blue = (int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5))
+    return red, green, blue, 1.0
+
+
+def nearest(table: pd.DataFrame, frame: int, row: float, col: float, reach: float) -> Any:
+    """Return the `peak_id` of the peak of one frame nearest to a position, or None.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Peaks with `peak_id`.
+    frame : int
+        Frame index.
+    row, col, reach : float
+        Position and largest distance [px].
+    """
+    here = table[table["frame"] == frame]
+    if here.empty:
+        return None
+    distance = np.hypot(here["row"].to_numpy() - row, here["col"].to_numpy() - col)
+    best = int(distance.argmin())
+    return here["peak_id"].iloc[best] if distance[best] <= reach else None

@@ -1,0 +1,331 @@
+"""The peaks layer: one napari Points layer that shows, and edits, the session's peaks."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from napari.utils.notifications import show_info, show_warning
+
+from napari_xtal.peaks.manual import measure_at
+from napari_xtal.peaks.table import make_table
+from napari_xtal.widgets import peak_rows, shortcuts, styles
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+#: Metadata key that tells our Points layers; the value is the `RunLink`. Read by the writer.
+PEAKS_KEY = "xtal_peaks"
+#: Above this many peaks the layer keeps only the frames near the slider: napari's cost per
+#: edit and step grows with the layer (0.1 s at 10^5, 1 s at 10^6 points).
+LAYER_LIMIT = 150_000
+
+
+class PeaksView:
+    """Two-way view of ``session.peaks``; the session is the truth.
+
+    What a person does in the layer becomes an action of the session; the session's events
+    repaint the layer. An echo guard keeps the one from causing the other again.
+
+    Parameters
+    ----------
+    viewer : napari.Viewer
+        Gets the layer.
+    image_layer : napari.layers.Image
+        The frames; its transform is taken over.
+    session : Session
+        Owner of the peaks.
+    stack : FrameStack
+        Frames, for measuring peaks that were added by hand.
+    limit : int
+        Most peaks in the layer, see `LAYER_LIMIT`.
+    """
+
+    def __init__(
+        self, viewer: Any, image_layer: Any, session: Any, stack: Any, limit: int = LAYER_LIMIT
+    ) -> None:
+        self.session, self._viewer, self._stack, self._limit = session, viewer, stack, limit
+        self._quiet_depth = 0
+        self._leaving: list[int] = []
+        self._clipboard: pd.DataFrame | None = None
+        self._window: tuple[int, int] | None = None
+        self.colour_mode = "label"
+        self._flat = image_layer.ndim == 2
+        self.rows = self._rows_to_show()
+        axes = slice(1, None) if self._flat else slice(None)
+        self.layer = viewer.add_points(
+            peak_rows.positions(self.rows)[:, axes],
+            ndim=image_layer.ndim,
+            name=f"Peaks of {image_layer.name}",
+            features=peak_rows.features(self.rows),
+            symbol=styles.PEAK_SYMBOL,
+            size=styles.PEAK_SIZE_PX,
+            border_width=styles.PEAK_BORDER,
+            border_color=self._colours(),
+            face_color=styles.FACE_COLOUR,
+            canvas_size_limits=styles.PEAK_CANVAS_LIMITS,
+            projection_mode="none",
+            scale=image_layer.scale,
+            translate=image_layer.translate,
+            axis_labels=image_layer.axis_labels,
+        )
+        self.layer.current_size = styles.PEAK_SIZE_PX
+        self.layer.current_symbol = styles.PEAK_SYMBOL
+        self.layer.current_face_color = styles.FACE_COLOUR
+        self.layer.events.data.connect(self._on_layer_data)
+        session.events.peaks_changed.connect(self._on_peaks_changed)
+        viewer.dims.events.current_step.connect(self._on_step)
+        shortcuts.bind(self.layer, self._actions())
+
+    # what the keys and the dock call -----------------------------------------------------
+
+    def label(self, name: str) -> None:
+        """Label the selected peaks; without a selection the one under the cursor."""
+        ids = self.selected_ids()
+        if ids:
+            self.session.label_peaks(ids, name)
+        else:
+            show_info("Select peaks first, or put the cursor on one.")
+
+    def delete(self) -> None:
+        """Delete the selected peaks; without a selection the one under the cursor."""
+        if ids := self.selected_ids():
+            self.session.remove_peaks(ids)
+
+    def undo(self) -> None:
+        """Undo the last edit."""
+        if not self.session.undo():
+            show_info("Nothing to undo.")
+
+    def redo(self) -> None:
+        """Redo the edit undone last."""
+        if not self.session.redo():
+            show_info("Nothing to redo.")
+
+    def copy(self) -> None:
+        """Remember the selected peaks."""
+        chosen = sorted(self.layer.selected_data)
+        self._clipboard = self.rows.iloc[chosen].copy() if chosen else None
+
+    def paste(self) -> None:
+        """Add the remembered peaks to the shown frame."""
+        if self._clipboard is not None:
+            frame = self.shown_frame()
+            ids = self.session.add_peaks(
+                self._manual(frame, self._clipboard["row"], self._clipboard["col"])
+            )
+            self.select_ids(ids)
+
+    def set_colour_mode(self, mode: str) -> None:
+        """Colour the rings by "label" or "SNR"."""
+        self.colour_mode = mode
+        with self._quiet():
+            self.layer.border_color = self._colours()
+
+    def selected_ids(self) -> list[int]:
+        """Return the ids of the selected peaks, or of the one under the cursor."""
+        chosen = sorted(self.layer.selected_data)
+        if chosen:
+            return [int(i) for i in self.rows["peak_id"].iloc[chosen]]
+        row, col = self.layer.world_to_data(self._viewer.cursor.position)[-2:]
+        found = peak_rows.nearest(self.rows, self.shown_frame(), row, col, styles.PEAK_SIZE_PX)
+        return [] if found is None else [int(found)]
+
+    def select_ids(self, ids: Sequence[int]) -> None:
+        """Select peaks by id; those not in the layer are left out."""
+        at = pd.Index(self.rows["peak_id"]).get_indexer(list(ids))
+        self.layer.selected_data = {int(i) for i in at if i >= 0}
+
+    def shown_frame(self) -> int:
+        """Return the index of the frame the viewer shows."""
+        if self._flat:
+            return 0
+        at = self.layer.world_to_data(self._viewer.dims.point)[0]
+        return int(np.clip(round(at), 0, len(self._stack) - 1))
+
+    def disconnect(self) -> None:
+        """Stop listening; the layer stays as it is."""
+        self.session.events.peaks_changed.disconnect(self._on_peaks_changed)
+        self.layer.events.data.disconnect(self._on_layer_data)
+        self._viewer.dims.events.current_step.disconnect(self._on_step)
+        self.layer.editable = False
+
+    def _actions(self) -> dict[str, Callable[[], object]]:
+        return {
+            "label_peak": lambda: self.label("peak"),
+            "label_not_peak": lambda: self.label("not-peak"),
+            "label_unsure": lambda: self.label("unsure"),
+            "label_clear": lambda: self.label("unlabelled"),
+            "delete": self.delete,
+            "undo": self.undo,
+            "redo": self.redo,
+            "copy": self.copy,
+            "paste": self.paste,
+        }
+
+    # layer -> session --------------------------------------------------------------------
+
+    def _on_layer_data(self, event: Any) -> None:
+        if self._quiet_depth:
+            return
+        action, indices = str(event.action), [int(i) for i in event.data_indices]
+        n = len(self.layer.data)
+        if action == "removing":
+            self._leaving = [int(i) for i in self.rows["peak_id"].iloc[indices]]
+        elif action == "removed" and self._leaving:
+            ids, self._leaving = self._leaving, []
+            self.rows = self.rows.drop(self.rows.index[indices]).reset_index(drop=True)
+            with self._quiet():
+                self.session.remove_peaks(ids)
+        elif action == "added" and n == len(self.rows) + len(indices):
+            self._add_by_hand([i % n for i in indices])
+        elif action == "changed" and n == len(self.rows):
+            self._move_by_hand(indices)
+        elif action not in ("changing", "adding"):
+            show_warning("Peaks are edited by adding, moving or deleting points; restored.")
+            self.reload()
+
+    def _add_by_hand(self, indices: list[int]) -> None:
+        where = self._inside(self.layer.data[indices])
+        if where is None:
+            show_info("That position is outside the frame: no peak added.")
+            self.reload()
+            return
+        rows = pd.concat([self._manual(int(f), [r], [c]) for f, r, c in where], ignore_index=True)
+        with self._quiet():
+            ids = self.session.add_peaks(rows)
+            rows["peak_id"] = list(ids)
+            self.rows = pd.concat([self.rows, rows], ignore_index=True)
+            self._repaint()
+
+    def _move_by_hand(self, indices: list[int]) -> None:
+        new = np.asarray(self.layer.data)[indices][:, -2:]
+        old = self.rows[["row", "col"]].to_numpy()[indices]
+        moved = np.flatnonzero((new != old).any(axis=1))
+        if not len(moved):
+            return
+        limits = np.asarray(self._stack.shape[-2:]) - 1
+        new = np.clip(new[moved], 0, limits)
+        ids = [int(i) for i in self.rows["peak_id"].to_numpy()[indices][moved]]
+        self.session.move_peaks(ids, new[:, 0], new[:, 1])
+
+    def _inside(self, points: Any) -> np.ndarray | None:
+        """Return (n, 3) positions with whole frame numbers, None when one is off the frame."""
+        points = np.asarray(points, dtype=float)
+        if self._flat:
+            points = np.column_stack([np.zeros(len(points)), points])
+        points[:, 0] = np.round(points[:, 0])
+        limits = np.asarray(self._stack.shape)
+        low = np.array([0, -0.5, -0.5])
+        ok = (points >= low).all() and (points < limits - np.array([0, 0.5, 0.5])).all()
+        return points if ok else None
+
+    def _manual(self, frame: int, rows: Any, cols: Any) -> pd.DataFrame:
+        """Return measured table rows for positions given by a person."""
+        shown, source = self._stack.frame(frame), self._stack.source
+        inv_d, panels = source.inv_d(), source.panels()
+        made = []
+        for row, col in zip(rows, cols, strict=True):
+            at = (
+                int(np.clip(round(row), 0, shown.image.shape[0] - 1)),
+                int(np.clip(round(col), 0, shown.image.shape[1] - 1)),
+            )
+            extra = {} if inv_d is None else {"inv_d": float(inv_d[at])}
+            if panels is not None:
+                extra["panel"] = int(panels[at])
+            values = measure_at(shown.image, shown.good, row, col)
+            made.append({"frame": frame, "row": row, "col": col, **values, **extra})
+        columns = {k: [m[k] for m in made] for k in made[0]}
+        return make_table(**columns, label="peak", source="manual")
+
+    # session -> layer --------------------------------------------------------------------
+
+    def _on_peaks_changed(self, change: Any) -> None:
+        if self._quiet_depth:
+            return
+        ids = list(getattr(change, "changed", ()) or ())
+        structural = change.frames is None or change.added or change.removed or not ids
+        if structural:
+            if self._window is not None and change.frames is not None:
+                first, last = self._window
+                if not any(first <= f < last for f in change.frames):
+                    return
+            self.reload()
+        else:
+            self._update_rows(ids)
+
+    def _update_rows(self, ids: list[int]) -> None:
+        """Take over changed rows (labels, positions) without rebuilding the layer."""
+        at = pd.Index(self.rows["peak_id"]).get_indexer(ids)
+        ids, at = [i for i, a in zip(ids, at, strict=True) if a >= 0], at[at >= 0]
+        if not len(at):
+            return
+        peaks = self.session.peaks
+        fresh = peaks[peaks["peak_id"].isin(ids)].set_index("peak_id", drop=False).loc[ids]
+        moved = (self.rows[["row", "col"]].to_numpy()[at] != fresh[["row", "col"]].to_numpy()).any()
+        for name in self.rows.columns.intersection(fresh.columns):
+            self.rows.iloc[at, self.rows.columns.get_loc(name)] = fresh[name].to_numpy()
+        # The layer's own coordinates may be ahead of ours (a drag), so positions are always set.
+        drawn = np.asarray(self.layer.data)[at][:, -2:]
+        with self._quiet():
+            if moved or (drawn != fresh[["row", "col"]].to_numpy()).any():
+                data = np.array(self.layer.data)
+                data[at, -2:] = fresh[["row", "col"]].to_numpy()
+                self.layer.data = data
+            self._repaint()
+
+    def reload(self) -> None:
+        """Show the session's peaks again, selection kept by id."""
+        chosen = [int(i) for i in self.rows["peak_id"].iloc[sorted(self._valid_selection())]]
+        self.rows = self._rows_to_show()
+        with self._quiet():
+            self.layer.selected_data = set()
+            axes = slice(1, None) if self._flat else slice(None)
+            self.layer.data = peak_rows.positions(self.rows)[:, axes]
+            self._repaint()
+            if chosen:
+                self.select_ids(chosen)
+
+    def _repaint(self) -> None:
+        # Features are assigned, never mutated: napari emits no event for a mutation.
+        self.layer.features = peak_rows.features(self.rows)
+        if len(self.rows):
+            self.layer.border_color = self._colours()
+
+    def _colours(self) -> Any:
+        if not len(self.rows):
+            return styles.LABEL_COLOURS["unlabelled"]
+        return peak_rows.COLOUR_MODES[self.colour_mode](self.rows)
+
+    def _valid_selection(self) -> set[int]:
+        return {int(i) for i in self.layer.selected_data if i < len(self.rows)}
+
+    def _rows_to_show(self) -> pd.DataFrame:
+        peaks = self.session.peaks
+        self._window = None
+        if len(peaks) > self._limit:
+            frames = peaks["frame"].to_numpy()
+            counts = np.bincount(frames, minlength=len(self._stack))
+            shown = self.shown_frame() if hasattr(self, "layer") else 0
+            self._window = peak_rows.near_frames(counts, shown, self._limit)
+            first, last = np.searchsorted(frames, self._window)
+            peaks = peaks.iloc[first:last]
+        return peaks.reset_index(drop=True)
+
+    def _on_step(self, _event: Any = None) -> None:
+        if self._window is None:
+            return
+        first, last = self._window
+        if not first <= self.shown_frame() < last:
+            self.reload()
+
+    @contextmanager
+    def _quiet(self) -> Iterator[None]:
+        """Ignore the events that our own change causes."""
+        self._quiet_depth += 1
+        try:
+            yield
+        finally:
+            self._quiet_depth -= 1

@@ -1,0 +1,78 @@
+"""Rejected candidates of the shown frame as small grey crosses, each with its reason."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from napari_xtal.widgets import peak_rows, styles
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: Most crosses drawn: the strongest ones; noise gives thousands of weak candidates.
+MAX_SHOWN = 3000
+
+
+class RejectedView:
+    """A read-only Points layer beside the peaks layer; hovering a cross tells the reason.
+
+    Parameters
+    ----------
+    viewer : napari.Viewer
+        Gets the layer when it is first needed.
+    image_layer : napari.layers.Image
+        The frames; its transform is taken over.
+    """
+
+    def __init__(self, viewer: Any, image_layer: Any) -> None:
+        self._viewer, self._image = viewer, image_layer
+        self.layer: Any = None
+
+    def show(self, rejected: pd.DataFrame) -> None:
+        """Draw the rejected candidates of one frame.
+
+        Parameters
+        ----------
+        rejected : DataFrame
+            Peak table with the column `reason`.
+        """
+        rows = rejected.nlargest(MAX_SHOWN, "snr") if len(rejected) > MAX_SHOWN else rejected
+        points = peak_rows.positions(rows)
+        if self._image.ndim == 2:
+            points = points[:, 1:]
+        features = rows[["reason", "snr", "n_pixels", "max_value"]].reset_index(drop=True).round(2)
+        if self.layer is None or self.layer not in self._viewer.layers:
+            active = self._viewer.layers.selection.active
+            self.layer = self._viewer.add_points(
+                points,
+                ndim=self._image.ndim,
+                name=f"Rejected in {self._image.name}",
+                features=features,
+                symbol=styles.REJECTED_SYMBOL,
+                size=styles.REJECTED_SIZE_PX,
+                border_width=0,
+                face_color=styles.REJECTED_COLOUR,
+                canvas_size_limits=styles.REJECTED_CANVAS_LIMITS,
+                projection_mode="none",
+                scale=self._image.scale,
+                translate=self._image.translate,
+                axis_labels=self._image.axis_labels,
+            )
+            self.layer.editable = False
+            # napari selects what is added; the keys belong to the peaks layer.
+            self._viewer.layers.selection.active = active
+            return
+        self.layer.data = points
+        self.layer.features = features
+        self.layer.visible = True
+
+    def hide(self) -> None:
+        """Hide the crosses."""
+        if self.layer is not None and self.layer in self._viewer.layers:
+            self.layer.visible = False
+
+    def remove(self) -> None:
+        """Take the layer away."""
+        if self.layer is not None and self.layer in self._viewer.layers:
+            self._viewer.layers.remove(self.layer)
+        self.layer = None

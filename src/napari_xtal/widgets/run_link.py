@@ -1,0 +1,257 @@
+"""What belongs to one open run: its frames, its session folder and its peaks layer.
+
+A link lives as long as its image layer, not as long as a dock: closing the dock must
+not cut the peaks layer off from the session that saves its edits.
+"""
+
+from __future__ import annotations
+
+import atexit
+import hashlib
+import os
+import shutil
+import tempfile
+import weakref
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from napari.utils.notifications import show_info
+from qtpy.QtCore import QTimer
+
+from napari_xtal.errors import SessionError
+from napari_xtal.widgets.frame_stack import FrameStack
+from napari_xtal.widgets.points_view import PEAKS_KEY, PeaksView
+from napari_xtal.widgets.reader import SOURCE_KEY, STACK_KEY, finish_layer, run_name
+from napari_xtal.widgets.sources import ArraySource, MaskedSource
+
+#: Metadata key of the link; set here, read by the docks.
+LINK_KEY = "xtal_run"
+#: Environment variable that overrides where sessions go when the data folder is read-only.
+HOME_VARIABLE = "NAPARI_XTAL_HOME"
+
+_OPEN: weakref.WeakSet[RunLink] = weakref.WeakSet()
+
+
+class RunLink:
+    """Frames, session and peaks layer of one image layer.
+
+    Parameters
+    ----------
+    viewer : napari.Viewer
+        The viewer that shows the layer.
+    layer : napari.layers.Image
+        Frames; opened by our reader, or any layer with 2 or 3 axes.
+    folder : path-like, optional
+        Session folder; default next to the data, or in a user folder when that is read-only.
+    take_over : bool
+        Take a session that another running process holds.
+
+    Raises
+    ------
+    SessionError
+        When the session folder is in use or cannot be made.
+    InputError
+        When the layer cannot be a run.
+    """
+
+    def __init__(
+        self, viewer: Any, layer: Any, folder: str | Path | None = None, *, take_over: bool = False
+    ) -> None:
+        self.viewer, self.layer = viewer, layer
+        source = layer.metadata.get(SOURCE_KEY)
+        if source is None:
+            source = ArraySource(layer.data, layer.name)
+        self.stack = layer.metadata.get(STACK_KEY) or FrameStack(source)
+        self.session = _open_session(source, folder, take_over=take_over)
+        self.closed = False
+        finish_layer(layer)
+        if pixels := self.session.parameters.get("mask", {}).get("pixels"):
+            self._use_mask(pixels)
+        self._restore_view()
+        self.view = PeaksView(viewer, layer, self.session, self.stack)
+        self.view.layer.metadata[PEAKS_KEY] = self
+        layer.metadata[LINK_KEY] = self
+        layer.events.contrast_limits.connect(self._save_view)
+        _camera(viewer).events.connect(self._save_view)
+        viewer.dims.events.current_step.connect(self._save_view)
+        viewer.layers.events.removed.connect(self._on_layer_removed)
+        _OPEN.add(self)
+        if notice := getattr(self.session, "recovered", None):
+            show_info(str(notice))
+
+    @property
+    def source(self) -> Any:
+        """The frames, with the pixels masked that the user added to the mask."""
+        return self.stack.source
+
+    def shown_frame(self) -> int:
+        """Return the index of the frame the viewer shows."""
+        if self.layer.ndim == 2:
+            return 0
+        at = self.layer.world_to_data(self.viewer.dims.point)[0]
+        return int(np.clip(round(at), 0, len(self.stack) - 1))
+
+    def ensure_view(self) -> PeaksView:
+        """Return the peaks view; a peaks layer that was deleted is made again."""
+        if self.view.layer not in self.viewer.layers:
+            self.view.disconnect()
+            self.view = PeaksView(self.viewer, self.layer, self.session, self.stack)
+            self.view.layer.metadata[PEAKS_KEY] = self
+        return self.view
+
+    def add_to_mask(self, pixels: Any) -> None:
+        """Mask pixels of every frame of this run, now and when it is reopened.
+
+        Parameters
+        ----------
+        pixels : (n, 2) array_like of int
+            (row, col) of the pixels.
+        """
+        known = self.session.parameters.get("mask", {}).get("pixels", [])
+        every = sorted({(int(r), int(c)) for r, c in [*known, *np.asarray(pixels).tolist()]})
+        self.session.set_parameters("mask", {"pixels": [list(p) for p in every]})
+        self._use_mask(every)
+
+    def close(self) -> None:
+        """Write what is not written yet and give the session folder free."""
+        if self.closed:
+            return
+        self.closed = True
+        self.view.disconnect()
+        self.session.set_view(self._current_view())
+        self.session.close()
+
+    def _use_mask(self, pixels: Any) -> None:
+        base = self.stack.source
+        base = base.unmasked if isinstance(base, MaskedSource) else base
+        self.stack.use_source(MaskedSource(base, pixels))
+        self.layer.refresh()
+
+    def _current_view(self) -> dict[str, Any]:
+        camera = _camera(self.viewer)
+        return {
+            "frame": self.shown_frame(),
+            "camera": {"center": [float(x) for x in camera.center], "zoom": float(camera.zoom)},
+            "contrast_limits": [float(x) for x in self.layer.contrast_limits],
+        }
+
+    def _save_view(self, _event: Any = None) -> None:
+        if not self.closed:
+            self.session.set_view(self._current_view())
+
+    def _restore_view(self) -> None:
+        saved = dict(self.session.view or {})
+        if "contrast_limits" in saved:
+            low, high = saved["contrast_limits"]
+            reach = self.layer.contrast_limits_range
+            self.layer.contrast_limits_range = (min(reach[0], low), max(reach[1], high))
+            self.layer.contrast_limits = (low, high)
+        if "frame" in saved and self.layer.ndim == 3:
+            frame = min(int(saved["frame"]), len(self.stack) - 1)
+            world = self.layer.data_to_world((frame, 0, 0))
+            self.viewer.dims.set_point(self.viewer.dims.ndim - 3, world[0])
+        if "camera" in saved:
+            camera = _camera(self.viewer)
+            center, zoom = saved["camera"]["center"], saved["camera"]["zoom"]
+
+            def aim() -> None:
+                camera.center, camera.zoom = center, zoom
+
+            # napari fits the camera to a new layer and dock first.
+            QTimer.singleShot(0, aim)
+
+    def _on_layer_removed(self, event: Any) -> None:
+        if event.value == self.layer:
+            self.close()
+            peaks = self.view.layer
+            layers = self.viewer.layers
+
+            def remove() -> None:
+                if peaks in layers:
+                    layers.remove(peaks)
+
+            QTimer.singleShot(0, remove)
+
+
+def link_of(viewer: Any, layer: Any, **options: Any) -> RunLink:
+    """Return the link of an image layer, made when there is none; see `RunLink`."""
+    link = layer.metadata.get(LINK_KEY)
+    if isinstance(link, RunLink) and not link.closed:
+        return link
+    return RunLink(viewer, layer, **options)
+
+
+def session_folders(source: Any) -> list[Path]:
+    """Return where the session of a run may be: next to its data, and in the user's folder."""
+    from platformdirs import user_data_path
+
+    name = run_name(source)
+    home = os.environ.get(HOME_VARIABLE)
+    base = Path(home) if home else user_data_path("napari-xtal", appauthor=False)
+    files = [str(Path(str(f).split("::")[0]).resolve()) for f in source.files]
+    digest = hashlib.sha256("\n".join(files).encode()).hexdigest()[:10]
+    beside = [Path(files[0]).parent / f"{name}.xtal"] if files else []
+    return [*beside, base / f"{name}-{digest}.xtal"]
+
+
+def existing_session_folder(source: Any) -> Path | None:
+    """Return the folder with earlier work on this run, None when there is none."""
+    found = (f for f in session_folders(source) if (f / "session.json").exists())
+    return next(found, None)
+
+
+def open_peak_finder_dock(viewer: Any) -> Any:
+    """Open (or show) the peak finder dock of a viewer and return its widget."""
+    return viewer.window.add_plugin_dock_widget("napari-xtal", "Peak finder")[1]
+
+
+def _open_session(source: Any, folder: str | Path | None, *, take_over: bool) -> Any:
+    """Open the session of a run: the chosen folder, an existing one, or a new one."""
+    from napari_xtal.session.store import Session
+
+    files = [str(f) for f in source.files]
+    if folder is None and not files:
+        # Frames from memory cannot be found again: their session is kept only when a folder is
+        # chosen for it.
+        scratch = tempfile.mkdtemp(prefix="napari-xtal-")
+        atexit.register(shutil.rmtree, scratch, ignore_errors=True)
+        places = [Path(scratch) / "unsaved.xtal"]
+    elif folder is not None:
+        places = [Path(folder)]
+    elif existing := existing_session_folder(source):
+        places = [existing]
+    else:
+        places = [f for f in session_folders(source) if _writable(f)]
+    if not places:
+        raise SessionError(
+            f"no writable folder for the session: tried {', '.join(map(str, session_folders(source)))}; "
+            f"set {HOME_VARIABLE} to a folder you can write to"
+        )
+    place = places[0]
+    place.parent.mkdir(parents=True, exist_ok=True)
+    if (place / "session.json").exists():
+        return Session.open(place, take_over=take_over)
+    return Session.create(place, files)
+
+
+def _writable(folder: Path) -> bool:
+    """Whether a folder can be made: its nearest existing parent lets us write."""
+    parent = folder.parent
+    while not parent.exists():
+        parent = parent.parent
+    return os.access(parent, os.W_OK)
+
+
+def _camera(viewer: Any) -> Any:
+    # napari 0.9 moved the camera; asking for the old place warns.
+    scene = getattr(viewer, "scene", None)
+    return scene.camera if scene is not None else viewer.camera
+
+
+def _close_all() -> None:
+    for link in list(_OPEN):
+        link.close()
+
+
+atexit.register(_close_all)
