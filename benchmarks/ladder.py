@@ -137,7 +137,7 @@ def at(points: pd.DataFrame, column: str, value: float) -> pd.Series:
     last cut.
     """
     points = points.sort_values(["false", "recall8"], kind="stable")
-    points = points[points["recall8"] > points["recall8"].cummax().shift(fill_value=-1.0)]
+    points = points[points["recall8"] >= points["recall8"].cummax()]
     x = points[column].to_numpy()
     if value > x.max():
         return pd.Series(np.nan, index=points.columns)

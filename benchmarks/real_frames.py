@@ -96,7 +96,7 @@ class Curves:
         """
         points = self.points.sort_values([off, "recall5"], kind="stable")
         best = points["recall5"].cummax()
-        points = points[points["recall5"] > best.shift(fill_value=-1.0)]
+        points = points[points["recall5"] >= best]
         if off_per_frame > self.points[off].max():
             return float("nan")
         return float(np.interp(off_per_frame, points[off], points[column]))
@@ -104,11 +104,12 @@ class Curves:
     def table(self, budgets: tuple[float, ...] = BUDGETS, off: str = "off") -> pd.DataFrame:
         """Return recall and precision at some numbers of off-lattice reports per frame.
 
-        The last rows are the finder's most permissive cut and its own defaults.
+        Precision belongs to the reports really made, which are fewer than the budget where
+        a lower cut finds nothing more. The last rows are the finder's most permissive cut and its own defaults.
         """
         columns = [*(f"recall{n}" for n in SNR_LEVELS), "reports"]
         rows = [
-            {off: b, **{c: self.at(b, column=c, off=off) for c in columns}}
+            {c: self.at(b, column=c, off=off) for c in (off, *columns)}
             for b in budgets
             if b <= self.points[off].max()
         ]

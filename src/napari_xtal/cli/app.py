@@ -23,14 +23,13 @@ from napari_xtal.cli.options import (
     with_parameters,
 )
 from napari_xtal.cli.running import (
-    FailureLog,
     check_outputs,
     has_screen,
     interruptible,
     progress_bar,
     restart_on_virtual_screen,
 )
-from napari_xtal.errors import XtalError
+from napari_xtal.errors import ParameterError, XtalError
 from napari_xtal.peaks.parameters import PRESETS, PeakFinderParams
 
 if TYPE_CHECKING:
@@ -80,9 +79,7 @@ def _main(
     """Find, verify and classify X-ray detector frames."""
 
 
-def _write(
-    path: Path, source: Any, table: pd.DataFrame, frames: list[int] | None, link: bool
-) -> None:
+def _write(path: Path, source: Any, table: pd.DataFrame, frames: list[int], link: bool) -> None:
     """Write a peak list in the format that the suffix names; `path` may be replaced."""
     suffix = path.suffix.lower()
     if suffix == ".cxi":
@@ -173,7 +170,7 @@ def find_peaks(
     outputs = output or []
     chosen = read_parameters(params, preset, parameters)
     check_outputs(outputs, overwrite, SUFFIXES)
-    source = FailureLog(xtal.open_frames(files, mask=mask, dataset=dataset))
+    source = xtal.open_frames(files, mask=mask, dataset=dataset)
     # Patterns and list files are known as files only now.
     check_outputs(outputs, overwrite, SUFFIXES, inputs=[Path(name) for name in source.files])
     for warning in source.warnings:
@@ -183,36 +180,80 @@ def find_peaks(
     start = time.perf_counter()
     with progress_bar("finding peaks", quiet) as progress, interruptible() as interrupted:
         table = xtal.find_peaks_in(
-            source, chosen, frames=numbers, progress=progress, cancel=interrupted, workers=workers
+            source,
+            chosen,
+            frames=numbers,
+            progress=progress,
+            cancel=interrupted,
+            workers=workers or None,
         )
-        stopped = interrupted()
     seconds = time.perf_counter() - start
+    searched: list[int] = table.attrs["frames"]
+    failed: dict[int, str] = table.attrs["failed"]
     for path in outputs:
-        _write(path, source.source, table, numbers, link)
-    for index in sorted(source.failed):
-        typer.echo(f"frame {index} failed: {source.failed[index]}", err=True)
-    rate = f"{1000 * seconds / max(n_frames, 1):.1f} ms per frame"
+        _write(path, source, table, searched, link)
+    for index in sorted(failed):
+        typer.echo(f"frame {index} failed ({source.ids[index].event}): {failed[index]}", err=True)
+    rate = f"{1000 * seconds / max(len(searched), 1):.1f} ms per frame"
     written = ", ".join(map(str, outputs)) or "nothing written (give -o)"
+    stopped = len(searched) < n_frames
     typer.echo(
         f"{len(table)} peaks in {table['frame'].nunique()} of {n_frames} frames, {rate}; {written}"
-        + (f"; {len(source.failed)} frames failed" if source.failed else "")
-        + ("; interrupted, the frames done so far are kept" if stopped else "")
+        + (f"; {len(failed)} frames failed" if failed else "")
+        + (f"; interrupted after {len(searched)} frames" if stopped else "")
     )
-    if source.failed or stopped:
+    if failed or stopped:
         raise typer.Exit(1)
 
 
 @app.command()
 def simulate(
-    output: Annotated[Path, typer.Argument(help="CXI file to write; truth tables go beside it.")],
+    output: Annotated[Path, typer.Argument(help="CXI file to write, frames and truth.")],
     frames: Annotated[int, typer.Option(min=1, help="Number of frames.")] = 20,
+    detector: Annotated[
+        str, typer.Option(help="Detector: demo, eiger4m (4.5 Mpx) or xfel1m (1 Mpx).")
+    ] = "demo",
+    hit_fraction: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of frames with a crystal, 0 to 1.")
+    ] = 0.8,
+    snr_ladder: Annotated[
+        str | None,
+        typer.Option(
+            help="Give every spot one of these matched-filter SNRs, e.g. 4,6,8,10,15,30; "
+            "default: physical intensities."
+        ),
+    ] = None,
+    background: Annotated[
+        float, typer.Option(min=0, help="Scale of the background; 1 = 0.3 to 7 photons per px.")
+    ] = 1.0,
+    psf_sigma: Annotated[
+        float, typer.Option(min=0, help="Standard deviation of a spot in px.")
+    ] = 0.7,
     seed: Annotated[int, typer.Option(help="Seed of the random numbers.")] = 0,
     overwrite: Overwrite = False,
+    quiet: Quiet = False,
 ) -> None:
     """Simulate Bragg frames with known truth (positions in px, counts, SNR)."""
     check_outputs([output], overwrite, (".cxi", ".h5"))
-    output.unlink(missing_ok=True)
-    run = xtal.simulate.bragg_run(output, frames, seed=seed)
+    try:
+        ladder = None if snr_ladder is None else [float(part) for part in snr_ladder.split(",")]
+    except ValueError:
+        raise ParameterError(
+            f"--snr-ladder '{snr_ladder}': give numbers with commas between, e.g. 4,8,16"
+        ) from None
+    with progress_bar("simulating", quiet) as progress:
+        run = xtal.simulate.bragg_run(
+            output,
+            frames,
+            detector=detector,
+            hit_fraction=hit_fraction,
+            snr_ladder=ladder,
+            background=background,
+            psf_sigma=psf_sigma,
+            seed=seed,
+            overwrite=overwrite,
+            progress=progress,
+        )
     typer.echo(f"{frames} frames with {len(run.peaks)} true peaks in {run.path}")
 
 
@@ -240,8 +281,7 @@ def demo(
         restart_on_virtual_screen(words)
     folder.mkdir(parents=True, exist_ok=True)
     check_outputs([run_path, peaks_path], overwrite, SUFFIXES)
-    run_path.unlink(missing_ok=True)
-    run = xtal.simulate.bragg_run(run_path, frames, seed=seed)
+    run = xtal.simulate.bragg_run(run_path, frames, seed=seed, overwrite=overwrite)
     source = xtal.open_frames(run_path)
     with progress_bar("finding peaks", quiet=False) as progress:
         table = xtal.find_peaks_in(source, progress=progress)

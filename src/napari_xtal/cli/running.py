@@ -1,4 +1,4 @@
-"""What surrounds the work of a command: output checks, progress, Ctrl-C, failures, a screen."""
+"""What surrounds the work of a command: output checks, progress, Ctrl-C, a screen."""
 
 from __future__ import annotations
 
@@ -7,15 +7,13 @@ import shutil
 import signal
 import sys
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from napari_xtal.errors import InputError, OutputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
-
-    from napari_xtal.detector.frame import Frame
 
 
 def check_outputs(
@@ -41,31 +39,6 @@ def check_outputs(
             raise OutputError(f"{path}: the folder {path.parent} does not exist; make it first")
         if not os.access(path.parent, os.W_OK):
             raise OutputError(f"{path}: no permission to write to {path.parent}")
-
-
-class FailureLog:
-    """A frame source that remembers which of its frames could not be read."""
-
-    def __init__(self, source: Any) -> None:
-        self.source = source
-        self.failed: dict[int, str] = {}
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.source, name)
-
-    def __len__(self) -> int:
-        return len(self.source)
-
-    def __getitem__(self, index: int) -> Any:
-        return self.source[index]
-
-    def frame(self, index: int) -> Frame:
-        """Read a frame, note it when it failed."""
-        frame: Frame = self.source.frame(index)
-        if not frame.ok:
-            reason = frame.meta.get("reason", "")
-            self.failed[index] = f"{frame.id}: {frame.status}" + (f" ({reason})" if reason else "")
-        return frame
 
 
 @contextmanager

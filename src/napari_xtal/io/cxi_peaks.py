@@ -97,7 +97,10 @@ def write_cxi(
         raise InputError(f"write_cxi: mode must be 'copy' or 'virtual', not {mode!r}")
     if max_peaks < 1:
         raise InputError(f"write_cxi: max_peaks must be at least 1, not {max_peaks}")
+    parameters = tab.attrs.get("parameters")
     tab = validate(tab, len(src))
+    if parameters is not None:
+        tab.attrs["parameters"] = parameters
     order = _frame_order(src, frames)
     _refuse_sources(path, src)
     regions = _virtual_regions(src, order) if mode == "virtual" else []

@@ -59,6 +59,7 @@ def write_csv(
     InputError
         When the table is not a peak table.
     """
+    parameters = tab.attrs.get("parameters")
     tab = validate(tab, None if src is None else len(src))
     extra = [c for c in tab.columns if c not in PEAK_COLUMNS and c not in (*_IDENTITY, "fs", "ss")]
     kinds = {str(c): _kind(tab[c]) for c in extra}
@@ -70,13 +71,15 @@ def write_csv(
         open(temporary, "w", newline="", encoding="utf-8", errors="surrogateescape") as file,
     ):
         lines = [_MAGIC, *_UNITS, f"# extra columns: {json.dumps(kinds)}"]
-        parameters = tab.attrs.get("parameters")
         if parameters is not None:
             lines.append(f"# parameters: {json.dumps(parameters, default=str)}")
         file.write("\n".join(lines) + "\n")
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow([_RENAMED.get(name, name) for name in names])
         columns = [_column(tab, name, identities) for name in names]
+        # The csv module leaves a lone carriage return unquoted, which ends the row on reading.
+        unusual = any("\r" in text for column in columns for text in column)
+        quoting = csv.QUOTE_ALL if unusual else csv.QUOTE_MINIMAL
+        writer = csv.writer(file, lineterminator="\n", quoting=quoting)
+        writer.writerow([_RENAMED.get(name, name) for name in names])
         writer.writerows(zip(*columns, strict=True))
 
 
@@ -133,7 +136,7 @@ def _from_text(path: str, texts: dict[str, tuple[str, ...]], kinds: dict[str, st
         if name not in given:
             raise InputError(f"{path}: column '{name}' is missing; found {', '.join(texts)}")
     if not given["frame"]:
-        return empty_table()
+        return empty_table()  # pandas would guess types for columns without rows
     columns: dict[str, Any] = {}
     for name, values in given.items():
         if name in ("fs", "ss"):

@@ -177,7 +177,7 @@ def bragg_run(
     OutputError
         When the file exists or cannot be written; nothing is left behind.
     """
-    _check(n_frames, hit_fraction, snr_ladder)
+    _check(n_frames, hit_fraction, snr_ladder, seed)
     _at_least_zero(
         photons=photons, background=background, water_ring=water_ring, bandwidth=bandwidth,
         shadows=shadows, half_shadows=half_shadows, hot_pixels=hot_pixels, zingers=zingers,
@@ -222,11 +222,15 @@ def bragg_run(
     return BraggRun.open(path)
 
 
-def _check(n_frames: int, hit_fraction: float, snr_ladder: Sequence[float] | None) -> None:
+def _check(
+    n_frames: int, hit_fraction: float, snr_ladder: Sequence[float] | None, seed: int
+) -> None:
     if n_frames < 1:
         raise ParameterError(f"n_frames must be at least 1, got {n_frames}")
     if not 0 <= hit_fraction <= 1:
         raise ParameterError(f"hit_fraction must lie in 0 to 1, got {hit_fraction}")
+    if seed < 0:
+        raise ParameterError(f"seed must be 0 or more, got {seed}")
     if snr_ladder is not None:
         levels = np.asarray(snr_ladder, dtype=float)
         if levels.ndim != 1 or not levels.size or not (np.isfinite(levels) & (levels > 0)).all():

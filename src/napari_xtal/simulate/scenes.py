@@ -122,6 +122,8 @@ def ladder_frame(
         raise ParameterError(f"snr_levels must be positive numbers, got {snr_levels}")
     if n_peaks < 0:
         raise ParameterError(f"n_peaks must be 0 or more, got {n_peaks}")
+    if seed < 0:
+        raise ParameterError(f"seed must be 0 or more, got {seed}")
     rng = np.random.default_rng([seed, KINDS.index(kind)])
     n = 0 if kind == "blank" else n_peaks
 
@@ -210,7 +212,7 @@ def random_positions(
     """
     free = _free_indices(detector)
     chosen = np.empty((0, 2))
-    for _ in range(30):
+    for _ in range(12):
         if len(chosen) >= n:
             break
         index = rng.choice(free, 2 * n + 8)
