@@ -105,7 +105,8 @@ class Curves:
         """Return recall and precision at some numbers of off-lattice reports per frame.
 
         Precision belongs to the reports really made, which are fewer than the budget where
-        a lower cut finds nothing more. The last rows are the finder's most permissive cut and its own defaults.
+        a lower cut finds nothing more. The last rows are the most permissive cut and the
+        finder's own defaults.
         """
         columns = [*(f"recall{n}" for n in SNR_LEVELS), "reports"]
         rows = [
@@ -256,7 +257,7 @@ def _score_crystals(curves: Curves, truths: list[_FrameTruth], found: list[pd.Da
         ranked = np.sort(last.scores)[::-1]
         n = len(ranked)
         steps = np.unique(np.geomspace(1, max(n, 1), 400).astype(int)) - 1
-        points = [last.at(ranked[k]) for k in steps if n]
+        points = [last.at(ranked[k]) for k in steps if n] or [last.at(np.inf)]
     curves.points = pd.DataFrame(points)
     curves.missed = _missed(truths, best)
     parts = [t.assign(frame=m.frame.index) for m, t in zip(truths, found, strict=True)]

@@ -30,6 +30,8 @@ REASONS = (
     "too close to a stronger peak",
     "more than max_peaks",
 )
+#: Number of peaks that tell how strong a frame's diffraction is.
+N_STRONG = 100
 #: Share of the spot's weight that may lie on masked pixels.
 MAX_MISSING = 0.5
 #: Neighbours of the brightest pixel must carry this significance …
@@ -73,7 +75,26 @@ class Candidates:
 
     def cut(self, params: PeakFinderParams) -> float:
         """Return the significance cut that `params` mean on this frame."""
-        return params.min_snr or snr_cut(params.false_peaks_per_frame, self.n_pixels)
+        if params.min_snr:
+            return params.min_snr
+        cut = snr_cut(params.false_peaks_per_frame, self.n_pixels)
+        share = params.relative_snr / max(params.false_peaks_per_frame, 1.0) ** 0.5
+        if share and len(self) >= N_STRONG:
+            strongest = np.sort(self.snr[self._passes_shape(params)])[-N_STRONG:]
+            if strongest.size == N_STRONG:
+                cut = max(cut, share * float(np.median(strongest)))
+        return cut
+
+    def _passes_shape(self, params: PeakFinderParams) -> NDArray[np.bool_]:
+        """Candidates that are no hot pixels, wings or mask artefacts."""
+        v = self.values
+        ok = (v[:, m.PARENT] < 0) & (v[:, m.MISSING] <= MAX_MISSING)
+        return ok & ~self._hot() if params.reject_single_pixels else ok
+
+    def _hot(self) -> NDArray[np.bool_]:
+        v = self.values
+        hot = v[:, m.NEIGHBOURS] < MIN_NEIGHBOURS
+        return hot | ((v[:, m.SPILL] < MIN_SPILL) & (v[:, m.SNR] > 10))
 
     def expected_false(self, params: PeakFinderParams) -> float:
         """Return the number of false peaks to be expected on this frame."""
@@ -86,8 +107,6 @@ class Candidates:
         if not len(v):
             return out
         snr, size = v[:, m.SNR], v[:, m.N_PIXELS]
-        hot = v[:, m.NEIGHBOURS] < MIN_NEIGHBOURS
-        hot |= (v[:, m.SPILL] < MIN_SPILL) & (snr > 10)
         resolution = np.zeros(len(v), bool)
         if params.min_res or params.max_res:
             resolution = ~(self.radius >= params.min_res)
@@ -97,7 +116,7 @@ class Candidates:
         wrong_size = (size < params.min_pix_count) | (size > params.max_pix_count)
         tests = (
             (v[:, m.MISSING] > MAX_MISSING, 1),
-            (hot & params.reject_single_pixels, 2),
+            (self._hot() & params.reject_single_pixels, 2),
             (v[:, m.PARENT] >= 0, 3),
             (wrong_size, 4),
             (resolution, 5),

@@ -22,6 +22,8 @@ _JIT: dict[str, Any] = {"nogil": True, "cache": True, "boundscheck": False, "err
 #: Widths (sigma) of the spots looked for and half sides of their windows [px].
 WIDTHS = np.array([0.5, 0.8, 1.2, 1.8, 2.7, 4.0], np.float32)
 HALF = np.array([2, 3, 4, 5, 7, 9], np.int64)
+#: Spots up to this width count in full; wider ones are weighted down by sqrt(width).
+TYPICAL_WIDTH = np.float32(1.2)
 #: Widths from this index on take their background from the outer ring.
 FIRST_WIDE = 3
 #: Sub-pixel positions of the tabulated profiles.
@@ -214,6 +216,51 @@ def _likelihood(patch, table, w, half, y0, x0, b, beta, gain, start):  # type: i
 
 
 @njit(**_JIT)
+def _refine(patch, table, w, half, y0, x0, b, beta, gain, s):  # type: ignore[no-untyped-def]
+    """Maximum-likelihood position for `s` quanta on a background of `beta` (Fisher scoring)."""
+    y, x = y0, x0
+    width2 = WIDTHS[w] * WIDTHS[w] + np.float32(1 / 12)
+    for _ in range(3):
+        yi, xi = int(round(y)), int(round(x))
+        if max(abs(yi), abs(xi)) > PATCH - half:
+            return y0, x0
+        wy = table[w, int(round((y - yi) * FRACTIONS)) + FRACTIONS // 2]
+        wx = table[w, int(round((x - xi) * FRACTIONS)) + FRACTIONS // 2]
+        a = PATCH + xi - half
+        norm = np.float32(0)
+        for j in range(2 * half + 1):
+            norm += wx[j]
+        norm = np.float32(1) / (norm * norm)
+        gy = gx = hy = hx = np.float32(0)
+        for i in range(2 * half + 1):
+            line = patch[PATCH + yi + i - half, a : a + 2 * half + 1]
+            dy = np.float32(i - half + yi) - y
+            for j in range(line.size):
+                if line[j] - line[j] != 0:
+                    continue
+                dx = np.float32(j - half + xi) - x
+                p = s * wy[i] * wx[j] * norm
+                q = p / (beta + p)
+                n = max((line[j] - b) / gain + beta, np.float32(0))
+                e = n * q - p
+                gy += e * dy
+                gx += e * dx
+                hy += p * q * dy * dy
+                hx += p * q * dx * dx
+        if hy <= 0 or hx <= 0:
+            return y0, x0
+        sy = min(max(gy * width2 / hy, np.float32(-0.5)), np.float32(0.5))
+        sx = min(max(gx * width2 / hx, np.float32(-0.5)), np.float32(0.5))
+        y += sy
+        x += sx
+        if abs(y - y0) > 1 or abs(x - x0) > 1:
+            return y0, x0
+        if abs(sy) + abs(sx) < np.float32(0.03):
+            break
+    return y, x
+
+
+@njit(**_JIT)
 def _centre(patch, table, w, half, y0, x0, b, rounds):  # type: ignore[no-untyped-def]
     """Windowed centroid (XWIN of SExtractor): the maximum of the matched filter."""
     y, x = y0, x0
@@ -241,7 +288,7 @@ def _sharpness(patch, i0, j0, b, sd):  # type: ignore[no-untyped-def]
 
     Returns the significance of the eight neighbours together or of the best 2x2
     block without the pixel itself, the share of the signal outside the brightest
-    pixel, and outside the brightest two.
+    pixel, and outside the brightest two (1 where masked pixels hide what was shared).
     """
     peak = patch[i0, j0] - b
     e = np.zeros((3, 3), np.float32)
@@ -264,6 +311,8 @@ def _sharpness(patch, i0, j0, b, sd):  # type: ignore[no-untyped-def]
     # The best of four blocks is 0.8 sigma high by chance.
     z3 = best / (sd * np.float32(1.7320508)) - np.float32(0.8)
     total = max(peak + s8, np.float32(1e-6))
+    if n8 < 8:
+        return max(z8, z3), np.float32(1), np.float32(1)
     return max(z8, z3), s8 / total, (s8 - second) / total
 
 
@@ -404,6 +453,14 @@ def measure(  # type: ignore[no-untyped-def]
                 if patch[k, m_] > top:
                     i0, j0, top = k, m_, patch[k, m_]
         sd = np.float32(math.sqrt(v))
+        # Where photons are many, weights are even and the gain no longer matters.
+        g = max(gain, np.float32(0.02) * sd)
+        fine = max(best_w, 1)
+        y, x = _refine(
+            patch, table, fine, HALF[fine], y, x, b, v / (g * g), g, max(t * p1 / p2, sd) / g
+        )
+        # Bragg spots are as sharp as the point spread; what is wider is more often diffuse.
+        best *= min(math.sqrt(TYPICAL_WIDTH / WIDTHS[best_w]), np.float32(1))
         o[ROW], o[COL], o[SNR], o[BACKGROUND], o[SIGMA] = r + y, c + x, best, b, sd
         o[WIDTH], o[MISSING], o[HEIGHT] = WIDTHS[best_w], lost, t / p2
         o[TEXTURE], o[PARENT] = texture, -1

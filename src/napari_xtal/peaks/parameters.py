@@ -71,6 +71,14 @@ class PeakFinderParams:
         "Lowest SNR of a peak. significance: 0 = derived from `false_peaks_per_frame`. "
         "peakfinder8: multiples of the radial sigma and of the local one; 0 = 5, CrystFEL's default.",
     )  # fmt: skip
+    relative_snr: float = _param(
+        0.085, "Relative SNR", "", 0.0, 1.0, _S,
+        "On frames of strong diffraction, where diffuse scattering, tails and minor lattices make "
+        "more reports than noise does, peaks need this share of the SNR of the frame's strong "
+        "peaks (median of its 100 strongest). Relaxed by the square root of "
+        "`false_peaks_per_frame` where that is above 1; without effect when `min_snr` is set; "
+        "0 = off.",
+    )  # fmt: skip
     threshold: float = _param(
         0.0, "Threshold", "ADU", -1e9, 1e9, "all",
         "Lowest pixel value of a peak's highest pixel in data units (significance: 0 = off).",

@@ -68,13 +68,8 @@ class Rows:
 
     def by_frame(self) -> Iterator[tuple[int, Block]]:
         """Yield (frame, its rows)."""
-        if len(self) and (self.frames == self.frames[0]).all():
-            yield int(self.frames[0]), self.data
-            return
-        order = np.argsort(self.frames, kind="stable")
-        frames, first = np.unique(self.frames[order], return_index=True)
-        for frame, part in zip(frames, np.split(order, first[1:]), strict=True):
-            yield int(frame), self.data[part]
+        for frame, at in groups(self.frames):
+            yield frame, self.data[at]
 
 
 @dataclass(frozen=True)
@@ -229,8 +224,8 @@ class PeakStore:
                 f"peak {shown}: not in the session (removed, or found anew); select again"
             )
         data = np.zeros(len(wanted), self.dtype)
-        for frame in np.unique(frames):
-            block, at = self.blocks[int(frame)], np.flatnonzero(frames == frame)
+        for frame, at in groups(frames):
+            block = self.blocks[frame]
             data[at] = block[np.searchsorted(block["peak_id"], wanted[at])]
         return Rows(frames, data)
 
@@ -256,7 +251,7 @@ class PeakStore:
         for frame, data in rows.by_frame():
             block = self.block(frame)
             kept = block[~np.isin(block["peak_id"], data["peak_id"])]
-            self._set(frame, np.concatenate([kept, self._cast(data)]))
+            self.set_block(frame, np.concatenate([kept, self._cast(data)]))
         return Difference(
             _frames(rows.frames), as_tuple(rows.ids[~here]), (), as_tuple(rows.ids[here])
         )
@@ -266,9 +261,9 @@ class PeakStore:
         wanted = as_ids(ids)
         wanted = wanted[self.has(wanted)]
         frames = self.frames_of(wanted)
-        for frame in np.unique(frames).tolist():
+        for frame, at in groups(frames):
             block = self.blocks[frame]
-            self._set(frame, block[~np.isin(block["peak_id"], wanted[frames == frame])])
+            self.set_block(frame, block[~np.isin(block["peak_id"], wanted[at])])
         return Difference(_frames(frames), (), as_tuple(wanted), ())
 
     def update(self, rows: Rows) -> Difference:
@@ -276,7 +271,7 @@ class PeakStore:
         for frame, data in rows.by_frame():
             block = self.block(frame).copy()
             block[np.searchsorted(block["peak_id"], data["peak_id"])] = self._cast(data)
-            self._set(frame, block)
+            self.set_block(frame, block)
         return Difference(_frames(rows.frames), (), (), as_tuple(rows.ids))
 
     def bury(self, rows: Rows) -> None:
@@ -299,13 +294,8 @@ class PeakStore:
                 if not self.buried[frame]:
                     del self.buried[frame]
 
-    def clear_frames(self, frames: Iterable[int]) -> None:
-        """Forget unlabelled machine peaks of frames."""
-        for frame in frames:
-            block = self.block(frame)
-            self._set(frame, block[~is_plain(block)])
-
-    def _set(self, frame: int, block: Block) -> None:
+    def set_block(self, frame: int, block: Block) -> None:
+        """Put rows in the place of all that a frame had."""
         self.version += 1
         former = self.blocks.get(frame)
         if former is not None:
@@ -345,6 +335,14 @@ class PeakStore:
         for frame, block in zip(frames[starts].tolist(), np.split(data, starts[1:]), strict=True):
             self.blocks[frame] = block
         self._note(data["peak_id"], frames)
+
+
+def groups(frames: Ids) -> Iterator[tuple[int, NDArray[np.intp]]]:
+    """Yield (frame, positions where it stands), frames ascending."""
+    order = np.argsort(frames, kind="stable")
+    distinct, first = np.unique(frames[order], return_index=True)
+    if len(distinct):
+        yield from zip(distinct.tolist(), np.split(order, first[1:]), strict=True)
 
 
 def is_plain(block: Block) -> NDArray[np.bool_]:

@@ -110,6 +110,22 @@ class FinderEngine(QObject):
 
         self._run.start(work)
 
+    def take(self, table: pd.DataFrame) -> None:
+        """Show a table of the whole run that was found elsewhere.
+
+        Parameters
+        ----------
+        table : DataFrame
+            Peak table; ``attrs`` name its settings and frames where `find_peaks_in` made it.
+        """
+        from napari_xtal.peaks.parameters import PeakFinderParams
+
+        params = PeakFinderParams.from_dict(table.attrs.get("parameters", {}))
+        frames = [int(f) for f in table.attrs.get("frames", range(len(self.link.stack)))]
+        self._commit(table, frames, params)
+        self._unsaved = params
+        self.save_params()
+
     def cancel(self) -> None:
         """Stop the search over the run; what was found is kept."""
         self._run.cancel()
@@ -140,6 +156,9 @@ class FinderEngine(QObject):
         if self.link.closed or self._run_params is None:
             return
         frames = [int(f) for f in table.attrs["frames"]]
-        self.link.session.set_auto_peaks(table, frames, self._run_params.to_dict())
-        self.found_with.update(dict.fromkeys(frames, self._run_params))
+        self._commit(table, frames, self._run_params)
         self.run_done.emit(frames, cancelled, hot_pixels(table, len(frames)))
+
+    def _commit(self, table: pd.DataFrame, frames: list[int], params: PeakFinderParams) -> None:
+        self.link.session.set_auto_peaks(table, frames, params.to_dict())
+        self.found_with.update(dict.fromkeys(frames, params))

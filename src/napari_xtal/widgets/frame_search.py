@@ -20,7 +20,11 @@ HOT_SHARE = 0.05
 #: Fewest frames with a peak on the pixel: in a run of 20 frames 5 % is a single one.
 HOT_FRAMES = 3
 #: A hot pixel has no spread; rotation series repeat real, larger spots on a place.
-HOT_PIXELS = 2
+HOT_PIXELS = 4
+#: Candidates are kept down to this significance, so that sliders can go down without a search.
+PERMISSIVE_SNR = 3.5
+#: What `min_snr` 0 means for peakfinder8.
+DEFAULT_PEAKFINDER8_SNR = 5.0
 
 
 @dataclass(frozen=True)
@@ -75,14 +79,15 @@ class FrameSearch:
         self._finder: Any = None
         self._good: Any = None
         self._candidates: Any = None
-        self._key: tuple[int, int] | None = None  # frame, identity of its mask
+        self._key: tuple[Any, ...] | None = None
+        self._lowest = PERMISSIVE_SNR  # significance down to which candidates are kept
 
     def can_filter(self, frame: int, params: PeakFinderParams) -> bool:
         """Whether kept candidates answer this search, that is at once."""
         return (
-            self._key is not None
-            and self._key == (frame, id(self._stack.frame(frame).good))
-            and self._candidates.covers(params)
+            params.method == "significance"
+            and self._key == self._key_of(frame, params)
+            and self._candidates.cut(params) >= self._lowest
         )
 
     def find(self, frame: int, params: PeakFinderParams) -> FrameResult:
@@ -116,31 +121,65 @@ class FrameSearch:
                 return FrameResult(
                     frame, params, nothing, nothing.assign(reason=""), None, None, 0.0, False, note
                 )
+            if params.method != "significance":
+                found = self._finder_of(shown.good).find(shown.image, params, frame)
+                seconds = time.perf_counter() - start
+                nothing = empty_table().assign(reason="")
+                return FrameResult(
+                    frame, params, found, nothing, _classic_threshold(params), None, seconds, False
+                )
             reused = self.can_filter(frame, params)
             if not reused:
-                self._search(frame, shown, params)
-            found = self._candidates.filter(params)
-            found = found.assign(frame=np.int64(frame))
+                self._measure(frame, shown, params)
+            found = self._candidates.filter(params, frame)
             seconds = time.perf_counter() - start
-            rejected = self._candidates.rejected(params).assign(frame=np.int64(frame))
             return FrameResult(
-                frame, params, found, rejected,
-                self._candidates.threshold(params), self._candidates.expected_false(params),
-                seconds, reused,
-            )  # fmt: skip
+                frame,
+                params,
+                found,
+                self._candidates.rejected(params, frame),
+                self._candidates.cut(params),
+                self._candidates.expected_false(params),
+                seconds,
+                reused,
+            )
 
-    def _search(self, frame: int, shown: Any, params: PeakFinderParams) -> None:
+    def _key_of(self, frame: int, params: PeakFinderParams) -> tuple[Any, ...]:
+        """Return what candidates depend on; the other settings only filter them."""
+        good = self._stack.frame(frame).good
+        return (
+            frame, id(good), params.local_bg_radius, params.beam_stop_radius, params.background,
+        )  # fmt: skip
+
+    def _finder_of(self, good: Any) -> Any:
         from napari_xtal.peaks.find import PeakFinder
 
-        if self._finder is None or self._good is not shown.good:
+        if self._finder is None or self._good is not good:
             source = self._stack.source
             self._finder = PeakFinder(
-                shown.good, radius=source.radius(), panels=source.panels(), inv_d=source.inv_d()
+                good, radius=source.radius(), panels=source.panels(), inv_d=source.inv_d()
             )
-            self._good = shown.good
+            self._good = good
+        return self._finder
+
+    def _measure(self, frame: int, shown: Any, params: PeakFinderParams) -> None:
+        from napari_xtal.peaks.calibration import snr_cut
+
+        finder = self._finder_of(shown.good)
+        cut = params.min_snr or snr_cut(
+            params.false_peaks_per_frame, int(np.count_nonzero(shown.good))
+        )
         self._key = None
-        self._candidates = self._finder.candidates(shown.image, params)
-        self._key = (frame, id(shown.good))
+        self._lowest = min(PERMISSIVE_SNR, cut)
+        self._candidates = finder.candidates(shown.image, params, snr_min=self._lowest)
+        self._key = self._key_of(frame, params)
+
+
+def _classic_threshold(params: PeakFinderParams) -> float | None:
+    """Return the SNR cut of the methods without candidates."""
+    if params.method != "peakfinder8":
+        return None
+    return params.min_snr or DEFAULT_PEAKFINDER8_SNR
 
 
 def hot_pixels(table: pd.DataFrame, n_frames: int) -> NDArray[np.int64]:

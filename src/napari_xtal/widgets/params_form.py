@@ -147,7 +147,9 @@ class ParamsForm(QWidget):
             row = self._create_row(field)
             row.setToolTip(_tooltip(field))
             unit = field.metadata["unit"]
-            label = QLabel(field.metadata["title"] + (f" [{unit}]" if unit not in ("", "peaks") else ""), self)
+            label = QLabel(
+                field.metadata["title"] + (f" [{unit}]" if unit not in ("", "peaks") else ""), self
+            )
             label.setToolTip(_tooltip(field))
             self._layout.addRow(label, row)
             self._rows[field.name] = row

@@ -34,6 +34,7 @@ from napari_xtal.widgets.writer import ask_and_save
 
 if TYPE_CHECKING:
     import napari
+    import pandas as pd
 
     from napari_xtal.widgets.frame_search import FrameResult
 
@@ -55,6 +56,7 @@ class PeakFinderWidget(QWidget):
         self.engine: FinderEngine | None = None
         self.rejected: RejectedView | None = None
         self._hot: Any = ()
+        self._unavailable: str | None = None
         self._last: FrameResult | None = None
         self._create_controls()
         self._connect()
@@ -131,10 +133,15 @@ class PeakFinderWidget(QWidget):
         for part in (self.run, self.hot, self.edits, self.readout):
             layout.addWidget(part)
         layout.addStretch(1)
-        # Wide enough that nothing is cut off, with room for the vertical scroll bar.
-        bar = scroll.verticalScrollBar()
-        room = bar.sizeHint().width() if bar is not None else 0
-        self.setMinimumWidth(max(styles.DOCK_MIN_WIDTH, body.minimumSizeHint().width() + room))
+        self._scroll = scroll
+
+    def showEvent(self, event: Any) -> None:  # noqa: N802 - Qt's name
+        """Make the dock wide enough that nothing is cut off (styled sizes are known now)."""
+        super().showEvent(event)
+        bar, body = self._scroll.verticalScrollBar(), self._scroll.widget()
+        room = 0 if bar is None else bar.sizeHint().width()
+        needed = 0 if body is None else body.minimumSizeHint().width()
+        self.setMinimumWidth(max(styles.DOCK_MIN_WIDTH, needed + room))
 
     def _connect(self) -> None:
         events = self.viewer.layers.events
@@ -267,6 +274,7 @@ class PeakFinderWidget(QWidget):
         self._open_run(folder=folder)
 
     def _show_state(self, unavailable: str | None) -> None:
+        self._unavailable = unavailable
         session = self.link.session if self.link else None
         n_peaks = len(session.peaks) if session is not None else 0
         running = self.engine is not None and self.engine.running
@@ -279,12 +287,29 @@ class PeakFinderWidget(QWidget):
             self.session_label.setText(f"Session: {session.folder.name}")
             self.session_label.setToolTip(f"Edits are kept in {session.folder}")
 
+    @property
+    def busy(self) -> bool:
+        """Whether a search is going on, or a run is about to be opened."""
+        chosen = self._chosen_layer()
+        waiting = chosen is not None and self.link is None and self._unavailable is None
+        return waiting or (self.engine is not None and self.engine.busy)
+
+    def show_table(self, table: pd.DataFrame) -> None:
+        """Show peaks that were found before, as the machine's result for their frames."""
+        self._open_chosen_if_new()
+        if self.engine is not None:
+            self.engine.take(table)
+
     # searching ----------------------------------------------------------------------------
 
     def search_frame(self) -> None:
         """Search the shown frame."""
         if self.engine is not None and self.link is not None:
-            self.engine.find(self.link.shown_frame(), self.form.params)
+            frame = self.link.shown_frame()
+            self.engine.find(frame, self.form.params)
+            if self.engine.busy and self._last is None:
+                # The first search of a machine compiles for some seconds.
+                self.status.setText(f"Searching frame {frame} …")
 
     def search_all(self) -> None:
         """Search every frame of the run."""

@@ -12,6 +12,7 @@ from napari.utils.notifications import show_info, show_warning
 from napari_xtal.peaks.manual import measure_at
 from napari_xtal.peaks.table import make_table
 from napari_xtal.widgets import peak_rows, shortcuts, styles
+from napari_xtal.widgets.zoom_size import ZoomSize, camera_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -65,13 +66,14 @@ class PeaksView:
             border_width=styles.PEAK_BORDER,
             border_color=self._colours(),
             face_color=styles.FACE_COLOUR,
-            canvas_size_limits=styles.PEAK_CANVAS_LIMITS,
             projection_mode="none",
             scale=image_layer.scale,
             translate=image_layer.translate,
             axis_labels=image_layer.axis_labels,
         )
-        self.layer.current_size = styles.PEAK_SIZE_PX
+        self._zoom_size = ZoomSize(
+            camera_of(viewer), self.layer, styles.PEAK_SIZE_PX, styles.PEAK_LEAST_SCREEN_PX
+        )
         self.layer.current_symbol = styles.PEAK_SYMBOL
         self.layer.current_face_color = styles.FACE_COLOUR
         self.layer.events.data.connect(self._on_layer_data)
@@ -150,6 +152,7 @@ class PeaksView:
         self.session.events.peaks_changed.disconnect(self._on_peaks_changed)
         self.layer.events.data.disconnect(self._on_layer_data)
         self._viewer.dims.events.current_step.disconnect(self._on_step)
+        self._zoom_size.stop()
         self.layer.editable = False
 
     def _actions(self) -> dict[str, Callable[[], object]]:

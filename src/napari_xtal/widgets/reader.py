@@ -142,6 +142,8 @@ def _after_opening(source: Any) -> None:
         mine = [layer for layer in viewer.layers if layer.metadata.get(SOURCE_KEY) is source]
         for layer in mine:
             finish_layer(layer)
+        if len(viewer.layers) == 1:
+            viewer.dims.set_point(0, 0)  # napari starts in the middle, a run with its first frame
         if mine and existing_session_folder(source) is not None:
             open_peak_finder_dock(viewer)
 

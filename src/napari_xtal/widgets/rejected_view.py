@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from napari_xtal.widgets import peak_rows, styles
+from napari_xtal.widgets.zoom_size import ZoomSize, camera_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,6 +28,7 @@ class RejectedView:
     def __init__(self, viewer: Any, image_layer: Any) -> None:
         self._viewer, self._image = viewer, image_layer
         self.layer: Any = None
+        self._zoom_size: ZoomSize | None = None
 
     def show(self, rejected: pd.DataFrame) -> None:
         """Draw the rejected candidates of one frame.
@@ -52,13 +54,16 @@ class RejectedView:
                 size=styles.REJECTED_SIZE_PX,
                 border_width=0,
                 face_color=styles.REJECTED_COLOUR,
-                canvas_size_limits=styles.REJECTED_CANVAS_LIMITS,
                 projection_mode="none",
                 scale=self._image.scale,
                 translate=self._image.translate,
                 axis_labels=self._image.axis_labels,
             )
             self.layer.editable = False
+            self._zoom_size = ZoomSize(
+                camera_of(self._viewer), self.layer,
+                styles.REJECTED_SIZE_PX, styles.REJECTED_LEAST_SCREEN_PX,
+            )  # fmt: skip
             # napari selects what is added; the keys belong to the peaks layer.
             self._viewer.layers.selection.active = active
             return
@@ -75,4 +80,6 @@ class RejectedView:
         """Take the layer away."""
         if self.layer is not None and self.layer in self._viewer.layers:
             self._viewer.layers.remove(self.layer)
-        self.layer = None
+        if self._zoom_size is not None:
+            self._zoom_size.stop()
+        self.layer = self._zoom_size = None

@@ -24,6 +24,7 @@ from napari_xtal.widgets.frame_stack import FrameStack
 from napari_xtal.widgets.points_view import PEAKS_KEY, PeaksView
 from napari_xtal.widgets.reader import SOURCE_KEY, STACK_KEY, finish_layer, run_name
 from napari_xtal.widgets.sources import ArraySource, MaskedSource
+from napari_xtal.widgets.zoom_size import camera_of
 
 #: Metadata key of the link; set here, read by the docks.
 LINK_KEY = "xtal_run"
@@ -73,7 +74,7 @@ class RunLink:
         self.view.layer.metadata[PEAKS_KEY] = self
         layer.metadata[LINK_KEY] = self
         layer.events.contrast_limits.connect(self._save_view)
-        _camera(viewer).events.connect(self._save_view)
+        camera_of(viewer).events.connect(self._save_view)
         viewer.dims.events.current_step.connect(self._save_view)
         viewer.layers.events.removed.connect(self._on_layer_removed)
         _OPEN.add(self)
@@ -129,7 +130,7 @@ class RunLink:
         self.layer.refresh()
 
     def _current_view(self) -> dict[str, Any]:
-        camera = _camera(self.viewer)
+        camera = camera_of(self.viewer)
         return {
             "frame": self.shown_frame(),
             "camera": {"center": [float(x) for x in camera.center], "zoom": float(camera.zoom)},
@@ -152,7 +153,7 @@ class RunLink:
             world = self.layer.data_to_world((frame, 0, 0))
             self.viewer.dims.set_point(self.viewer.dims.ndim - 3, world[0])
         if "camera" in saved:
-            camera = _camera(self.viewer)
+            camera = camera_of(self.viewer)
             center, zoom = saved["camera"]["center"], saved["camera"]["zoom"]
 
             def aim() -> None:
@@ -241,12 +242,6 @@ def _writable(folder: Path) -> bool:
     while not parent.exists():
         parent = parent.parent
     return os.access(parent, os.W_OK)
-
-
-def _camera(viewer: Any) -> Any:
-    # napari 0.9 moved the camera; asking for the old place warns.
-    scene = getattr(viewer, "scene", None)
-    return scene.camera if scene is not None else viewer.camera
 
 
 def _close_all() -> None:

@@ -47,12 +47,10 @@ class SnrHistogram(pg.PlotWidget):
             [[(np.log10(1 + n), str(n)) for n in (0, 10, 100, 1000, 10_000)]]
         )
         self._all = pg.PlotCurveItem(
-            [0, 1], [0],
-            stepMode="center", fillLevel=0, brush=styles.HISTOGRAM_CANDIDATES, pen=None
+            [0, 1], [0], stepMode="center", fillLevel=0, brush=styles.HISTOGRAM_CANDIDATES, pen=None
         )
         self._taken = pg.PlotCurveItem(
-            [0, 1], [0],
-            stepMode="center", fillLevel=0, brush=styles.HISTOGRAM_ACCEPTED, pen=None
+            [0, 1], [0], stepMode="center", fillLevel=0, brush=styles.HISTOGRAM_ACCEPTED, pen=None
         )
         self._line = pg.InfiniteLine(
             pos=0.7, angle=90, movable=True,
@@ -61,6 +59,10 @@ class SnrHistogram(pg.PlotWidget):
             label="{value:.1f}", labelOpts={"position": 0.9, "color": styles.HISTOGRAM_LINE},
         )  # fmt: skip
         self._line.label.format = ""
+        self._line.hide()
+        item.getAxis("bottom").setTicks(
+            [[(np.log10(n), str(n)) for n in (3, 4, 5, 7, 10, 20, 50, 100, 200, 500, 1000)]]
+        )
         for part in (self._all, self._taken, self._line):
             item.addItem(part)
         self._line.sigDragged.connect(self._on_dragged)

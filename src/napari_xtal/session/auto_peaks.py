@@ -1,0 +1,216 @@
+"""Laying a new machine result under the user's edits, frame by frame."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from napari_xtal.session.peaks import (
+    AUTO,
+    UNLABELLED,
+    Block,
+    Difference,
+    Ids,
+    PeakStore,
+    Rows,
+    as_tuple,
+    is_plain,
+)
+
+#: Two positions closer than this are one peak [px].
+SAME_PEAK_PX = 2.0
+
+
+def replace_auto(peaks: PeakStore, table: pd.DataFrame, frames: Ids) -> Difference:
+    """Replace the machine peaks of frames; what the user did to them stands.
+
+    A labelled peak keeps its label and id, with the new measurement when it is found
+    again within `SAME_PEAK_PX`, else unchanged. A candidate that near to a peak the user
+    removed, moved away or placed is left out. Other candidates keep the id of the machine
+    peak they replace.
+
+    Parameters
+    ----------
+    peaks : PeakStore
+        Gets the peaks.
+    table : DataFrame
+        Peak table of a finder; rows of other frames are left out.
+    frames : (n_frames,) ndarray of int64
+        The frames that were searched.
+
+    Returns
+    -------
+    Difference
+        What changed.
+    """
+    where = table["frame"].to_numpy(dtype=np.int64)
+    order = np.flatnonzero(np.isin(where, frames))
+    order = order[np.argsort(where[order], kind="stable")]
+    where = where[order]
+    columns = {name: table[name].to_numpy()[order] for name in table.columns}
+    data = peaks.from_columns(columns, len(order))
+    data["label"], data["source"] = UNLABELLED, AUTO
+
+    # Frames of which nothing is known take their rows as they are: a search over 10^5
+    # frames is put in at once.
+    found, starts = np.unique(where, return_index=True)
+    touched = np.array([f in peaks.blocks or f in peaks.buried for f in found.tolist()], bool)
+    is_new = np.isin(where, found[~touched])
+    data["peak_id"][is_new] = new = peaks.new_ids(int(is_new.sum()))
+    if len(new):
+        fresh = where[is_new]
+        peaks.put_new(fresh, data[is_new], np.unique(fresh, return_index=True)[1])
+    ends = np.append(starts[1:], len(where))
+    parts = {
+        int(f): data[a:b]
+        for f, a, b, t in zip(found, starts, ends, touched, strict=True)
+        if t
+    }
+    added, removed, changed = list(as_tuple(new)), [], []
+    changed_frames = set(found[~touched].tolist())
+    for frame in frames.tolist():
+        if frame in parts or (frame in peaks.blocks and frame not in changed_frames):
+            difference = _replace_frame(peaks, frame, parts.get(frame, data[:0]))
+            if difference:
+                changed_frames.add(frame)
+                added += difference.added
+                removed += difference.removed
+                changed += difference.changed
+    return Difference(frozenset(changed_frames), tuple(added), tuple(removed), tuple(changed))
+
+
+def _replace_frame(peaks: PeakStore, frame: int, found: Block) -> Difference:
+    old = peaks.block(frame)
+    found = found.copy()
+    found["peak_id"] = -1
+    labelled = old[(old["source"] == AUTO) & (old["label"] != UNLABELLED)]
+    plain = old[is_plain(old)]
+    kept = old[old["source"] != AUTO]
+
+    at, to = pair(_places(labelled), _places(found))
+    found["peak_id"][to], found["label"][to] = labelled["peak_id"][at], labelled["label"][at]
+    lost = np.ones(len(labelled), bool)
+    lost[at] = False
+
+    taken = _places(kept)
+    if frame in peaks.buried:
+        taken = np.concatenate([taken, np.array(list(peaks.buried[frame].values()))])
+    wanted = ~near(_places(found), taken) | (found["peak_id"] >= 0)
+    found = found[wanted]
+
+    free = np.flatnonzero(found["peak_id"] < 0)
+    at, to = pair(_places(plain), _places(found[free]))
+    found["peak_id"][free[to]] = plain["peak_id"][at]
+    free = np.flatnonzero(found["peak_id"] < 0)
+    found["peak_id"][free] = peaks.new_ids(len(free))
+
+    block = np.concatenate([kept, labelled[lost], found])
+    block = block[np.argsort(block["peak_id"], kind="stable")]
+    difference = compare(frame, old, block)
+    if difference:
+        peaks.set_block(frame, block)
+    return difference
+
+
+def adopt(peaks: PeakStore, rows: Rows) -> None:
+    """Take over the machine peaks of a former run of the program.
+
+    What the journal told about a peak goes first: labels, removed peaks, peaks that a
+    user placed. Unlabelled machine peaks that only the journal knew are dropped, since
+    the saved state was complete when it was written.
+    """
+    saved_rows = dict(rows.by_frame())
+    for frame in {*saved_rows, *peaks.blocks}:
+        here = peaks.block(frame)
+        known = here[~is_plain(here)]
+        saved = saved_rows.get(frame, rows.data[:0])
+        saved = saved[~np.isin(saved["peak_id"], list(peaks.buried.get(frame, ())))].copy()
+        # A peak the journal knows as the user's, or in another frame, is not the machine's.
+        elsewhere = peaks.has(saved["peak_id"]) & (peaks.frames_of(saved["peak_id"]) != frame)
+        placed = np.isin(saved["peak_id"], known["peak_id"][known["source"] != AUTO])
+        saved = saved[~(elsewhere | placed)]
+        both, at, to = np.intersect1d(
+            known["peak_id"], saved["peak_id"], assume_unique=True, return_indices=True
+        )
+        saved["label"][to] = known["label"][at]
+        rest = known[~np.isin(known["peak_id"], both)]
+        block = np.concatenate([rest, saved])
+        peaks.set_block(frame, block[np.argsort(block["peak_id"], kind="stable")])
+
+
+def drop_twins(peaks: PeakStore, rows: Rows) -> Difference:
+    """Remove unlabelled machine peaks that are the given ones under another id.
+
+    Needed where the journal refers to a peak whose machine result was lost or found anew.
+    """
+    twins: list[int] = []
+    for frame, data in rows.by_frame():
+        block = peaks.block(frame)
+        block = block[is_plain(block) & ~np.isin(block["peak_id"], data["peak_id"])]
+        _, to = pair(_places(data), _places(block))
+        twins += block["peak_id"][to].tolist()
+    return peaks.remove(twins)
+
+
+def compare(frame: int, old: Block, new: Block) -> Difference:
+    """Return the difference of two states of one frame, both sorted by id."""
+    both, at, to = np.intersect1d(
+        old["peak_id"], new["peak_id"], assume_unique=True, return_indices=True
+    )
+    # Bytes compare NaN as equal to itself, and all columns at once.
+    raw = np.dtype((np.void, old.dtype.itemsize))
+    differs = np.ascontiguousarray(old[at]).view(raw) != np.ascontiguousarray(new[to]).view(raw)
+    return Difference(
+        frozenset([frame]),
+        as_tuple(np.setdiff1d(new["peak_id"], both, assume_unique=True)),
+        as_tuple(np.setdiff1d(old["peak_id"], both, assume_unique=True)),
+        as_tuple(both[differs]),
+    )
+
+
+def pair(
+    one: NDArray[np.float64], other: NDArray[np.float64]
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Pair positions one to one, nearest pairs first, up to `SAME_PEAK_PX` apart.
+
+    Parameters
+    ----------
+    one, other : (n, 2), (m, 2) ndarray of float
+        (row, col) [px].
+
+    Returns
+    -------
+    tuple of ndarray of int
+        Indices into `one` and into `other`, equally long.
+    """
+    nothing = np.zeros(0, np.intp)
+    if not len(one) or not len(other):
+        return nothing, nothing
+    from scipy.spatial import cKDTree
+
+    close = cKDTree(one).sparse_distance_matrix(
+        cKDTree(other), SAME_PEAK_PX, output_type="ndarray"
+    )
+    free_one, free_other = np.ones(len(one), bool), np.ones(len(other), bool)
+    pairs: list[tuple[int, int]] = []
+    for a, b, _ in close[np.argsort(close["v"], kind="stable")].tolist():
+        if free_one[a] and free_other[b]:
+            free_one[a] = free_other[b] = False
+            pairs.append((a, b))
+    found = np.array(pairs, dtype=np.intp).reshape(-1, 2)
+    return found[:, 0], found[:, 1]
+
+
+def near(places: NDArray[np.float64], taken: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Return which places lie within `SAME_PEAK_PX` of any of the taken ones."""
+    if not len(places) or not len(taken):
+        return np.zeros(len(places), bool)
+    from scipy.spatial import cKDTree
+
+    distance, _ = cKDTree(taken).query(places, distance_upper_bound=SAME_PEAK_PX + 1e-9)
+    return np.isfinite(distance)
+
+
+def _places(block: Block) -> NDArray[np.float64]:
+    return np.column_stack([block["row"], block["col"]])
