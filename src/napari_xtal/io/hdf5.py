@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import h5py
 import hdf5plugin  # noqa: F401  (registers bitshuffle, LZ4, Zstd … before any file is opened)
 
-from napari_xtal.errors import FilterMissingError, InputError, MissingFileError
+from napari_xtal.errors import InputError, MissingFileError, UnsafeLinkError
 
 if TYPE_CHECKING:
     from napari_xtal.io.links import LinkPolicy
@@ -129,21 +129,12 @@ def missing_filter(dataset: h5py.Dataset) -> str | None:
     return None
 
 
-def require_filters(path: str, dataset: h5py.Dataset) -> None:
-    """Raise `FilterMissingError` when `dataset` cannot be decompressed here."""
-    reason = missing_filter(dataset)
-    if reason:
-        raise FilterMissingError(f"{path}: dataset {dataset.name} {reason}")
-
-
 def check_storage(path: str, dataset: h5py.Dataset, frame_bytes: int, policy: LinkPolicy) -> None:
     """Refuse external storage and frames larger than the policy allows.
 
     Only the bytes of one frame count: an honest virtual master declares tens of
     gigabytes while storing none.
     """
-    from napari_xtal.errors import UnsafeLinkError
-
     if dataset.external and not policy.allow_external_storage:
         raise UnsafeLinkError(
             f"{path}: dataset {dataset.name} keeps its bytes in another file "

@@ -35,6 +35,14 @@ _RENAMED = {"inv_d": "inv_d_nm"}
 _IDENTITY = ("file", "dataset", "event")
 
 
+class _QuoteFew(csv.excel):
+    lineterminator = "\n"
+
+
+class _QuoteAll(_QuoteFew):
+    quoting = csv.QUOTE_ALL
+
+
 def write_csv(
     path: str | os.PathLike[str], src: Any, tab: pd.DataFrame, *, overwrite: bool = False
 ) -> None:
@@ -77,8 +85,8 @@ def write_csv(
         columns = [_column(tab, name, identities) for name in names]
         # The csv module leaves a lone carriage return unquoted, which ends the row on reading.
         unusual = any("\r" in text for column in columns for text in column)
-        quoting = csv.QUOTE_ALL if unusual else csv.QUOTE_MINIMAL
-        writer = csv.writer(file, lineterminator="\n", quoting=quoting)
+        dialect = _QuoteAll if unusual else _QuoteFew
+        writer = csv.writer(file, dialect)
         writer.writerow([_RENAMED.get(name, name) for name in names])
         writer.writerows(zip(*columns, strict=True))
 

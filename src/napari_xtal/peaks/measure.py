@@ -26,6 +26,12 @@ HALF = np.array([2, 3, 4, 5, 7, 9], np.int64)
 TYPICAL_WIDTH = np.float32(1.2)
 #: Widths from this index on take their background from the outer ring.
 FIRST_WIDE = 3
+#: Directions in which a line through a spot is looked for.
+N_AXES = 8
+#: A line fainter than this share of the spot is the spot's own tail.
+FAINT_LINE = np.float32(0.15)
+#: Most a spot's SNR may exceed that of its 3x3 core over the graininess of the line.
+GRAIN_FACTOR = np.float32(1.0)
 #: Sub-pixel positions of the tabulated profiles.
 FRACTIONS = 8
 #: Below this background [quanta per pixel] the exact likelihood replaces the scaled sum.
@@ -288,7 +294,7 @@ def _sharpness(patch, i0, j0, b, sd):  # type: ignore[no-untyped-def]
 
     Returns the significance of the eight neighbours together or of the best 2x2
     block without the pixel itself, the share of the signal outside the brightest
-    pixel, and outside the brightest two (1 where masked pixels hide what was shared).
+    pixel, and outside the brightest two (scaled up where masked pixels hide a part).
     """
     peak = patch[i0, j0] - b
     e = np.zeros((3, 3), np.float32)
@@ -311,9 +317,9 @@ def _sharpness(patch, i0, j0, b, sd):  # type: ignore[no-untyped-def]
     # The best of four blocks is 0.8 sigma high by chance.
     z3 = best / (sd * np.float32(1.7320508)) - np.float32(0.8)
     total = max(peak + s8, np.float32(1e-6))
-    if n8 < 8:
-        return max(z8, z3), np.float32(1), np.float32(1)
-    return max(z8, z3), s8 / total, (s8 - second) / total
+    # Masked neighbours (the core of a saturated spot) hide most of what was shared.
+    hidden = np.float32(1 if n8 == 8 else 20)
+    return max(z8, z3), hidden * s8 / total, hidden * (s8 - second) / total
 
 
 @njit(**_JIT)
@@ -354,6 +360,57 @@ def _grow(patch, i0, j0, b, level, mask, stack, out):  # type: ignore[no-untyped
         pixel = np.float32(1 / 12)
         out[ELONGATION] = math.sqrt((half_sum + root + pixel) / max(half_sum - root + pixel, pixel))
         out[WIDTH] = max(out[WIDTH], math.sqrt(max(half_sum, np.float32(0))))
+
+
+@njit(**_JIT)
+def _smoothed(patch, y, x):  # type: ignore[no-untyped-def]
+    """Mean of the usable pixels of a 3x3 window; NaN where there are none."""
+    s = np.float32(0)
+    n = 0
+    side = patch.shape[0]
+    for i in range(max(y - 1, 0), min(y + 2, side)):
+        for j in range(max(x - 1, 0), min(x + 2, side)):
+            if patch[i, j] - patch[i, j] == 0:
+                s += patch[i, j]
+                n += 1
+    return s / n if n else np.float32(np.nan)
+
+
+@njit(**_JIT)
+def _ridge(patch, y0, x0, start, b):  # type: ignore[no-untyped-def]
+    """Brightest line through a position that goes on at both sides of the spot.
+
+    Ice rings, streaks, particle tracks and shadow edges go on; a spot does not.
+    Returns the line's height over the background (the lower side counts, so that a
+    neighbouring spot makes no line) and the variance of its 3x3 means.
+    """
+    best, best_var = np.float32(0), np.float32(0)
+    for axis in range(N_AXES):
+        dy, dx = math.sin(math.pi * axis / N_AXES), math.cos(math.pi * axis / N_AXES)
+        low = np.float32(np.inf)
+        s2 = s1 = np.float32(0)
+        n_all = 0
+        for direction in (-1, 1):
+            s = np.float32(0)
+            n = 0
+            for k in range(6):
+                d = direction * (start + k)
+                y, x = int(round(y0 + d * dy)), int(round(x0 + d * dx))
+                if y < 0 or x < 0 or y >= patch.shape[0] or x >= patch.shape[1]:
+                    continue
+                v = _smoothed(patch, y, x) - b
+                if v - v == 0:
+                    s += v
+                    s2 += v * v
+                    n += 1
+            s1 += s
+            n_all += n
+            if n >= 3:
+                low = min(low, s / n)
+        if n_all >= 6 and best < low < np.float32(np.inf):
+            best = low
+            best_var = max(s2 / n_all - (s1 / n_all) ** 2, np.float32(0))
+    return best, best_var
 
 
 @njit(**_JIT)
@@ -459,6 +516,18 @@ def measure(  # type: ignore[no-untyped-def]
         y, x = _refine(
             patch, table, fine, HALF[fine], y, x, b, v / (g * g), g, max(t * p1 / p2, sd) / g
         )
+        # A line through the spot is its background, and its graininess is noise.
+        line, line_var = _ridge(
+            patch, PATCH + y, PATCH + x, np.float32(2.5) + np.float32(2.5) * WIDTHS[best_w], b
+        )
+        noise = v / np.float32(9)
+        core = max(_smoothed(patch, yi, xi) - b, np.float32(1e-6))
+        if line > max(np.float32(1.5) * math.sqrt(noise), FAINT_LINE * core):
+            grain = max(line_var - noise - gain * line / np.float32(9), np.float32(0))
+            above = max(core - line, np.float32(0))
+            z = above / math.sqrt(noise + gain * line / np.float32(9) + grain)
+            best = min(best * above / core, GRAIN_FACTOR * z)
+            best *= min(TYPICAL_WIDTH / WIDTHS[best_w], np.float32(1))
         # Bragg spots are as sharp as the point spread; what is wider is more often diffuse.
         best *= min(math.sqrt(TYPICAL_WIDTH / WIDTHS[best_w]), np.float32(1))
         o[ROW], o[COL], o[SNR], o[BACKGROUND], o[SIGMA] = r + y, c + x, best, b, sd
@@ -471,20 +540,6 @@ def measure(  # type: ignore[no-untyped-def]
         # The profile knows better what a weak spot holds outside its brightest pixels.
         o[INTENSITY] = max(o[INTENSITY], t * p1 / p2)
     return n_out
-
-
-@njit(**_JIT)
-def _smoothed(patch, y, x):  # type: ignore[no-untyped-def]
-    """Mean of the usable pixels of a 3x3 window."""
-    s = np.float32(0)
-    n = 0
-    side = patch.shape[0]
-    for i in range(max(y - 1, 0), min(y + 2, side)):
-        for j in range(max(x - 1, 0), min(x + 2, side)):
-            if patch[i, j] - patch[i, j] == 0:
-                s += patch[i, j]
-                n += 1
-    return s / n if n else np.float32(0)
 
 
 @njit(**_JIT)

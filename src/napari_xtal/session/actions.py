@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from napari_xtal.session.auto_peaks import drop_twins
-from napari_xtal.session.frames import FrameIndex
 from napari_xtal.session.peaks import (
     AUTO,
     Difference,
@@ -18,6 +16,11 @@ from napari_xtal.session.peaks import (
     Rows,
     json_floats,
 )
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from napari_xtal.session.frames import FrameIndex
 
 
 class Action(Protocol):

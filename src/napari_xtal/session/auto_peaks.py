@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-import pandas as pd
-from numpy.typing import NDArray
 
 from napari_xtal.session.peaks import (
     AUTO,
@@ -17,6 +17,10 @@ from napari_xtal.session.peaks import (
     as_tuple,
     is_plain,
 )
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from numpy.typing import NDArray
 
 #: Two positions closer than this are one peak [px].
 SAME_PEAK_PX = 2.0
@@ -61,13 +65,11 @@ def replace_auto(peaks: PeakStore, table: pd.DataFrame, frames: Ids) -> Differen
     if len(new):
         fresh = where[is_new]
         peaks.put_new(fresh, data[is_new], np.unique(fresh, return_index=True)[1])
-    ends = np.append(starts[1:], len(where))
+    ends = np.append(starts, len(where))[1:]
     parts = {
-        int(f): data[a:b]
-        for f, a, b, t in zip(found, starts, ends, touched, strict=True)
-        if t
+        int(f): data[a:b] for f, a, b, t in zip(found, starts, ends, touched, strict=True) if t
     }
-    added, removed, changed = list(as_tuple(new)), [], []
+    added, removed, changed = list(as_tuple(new)), list[int](), list[int]()
     changed_frames = set(found[~touched].tolist())
     for frame in frames.tolist():
         if frame in parts or (frame in peaks.blocks and frame not in changed_frames):
@@ -184,17 +186,11 @@ def pair(
     tuple of ndarray of int
         Indices into `one` and into `other`, equally long.
     """
-    nothing = np.zeros(0, np.intp)
-    if not len(one) or not len(other):
-        return nothing, nothing
-    from scipy.spatial import cKDTree
-
-    close = cKDTree(one).sparse_distance_matrix(
-        cKDTree(other), SAME_PEAK_PX, output_type="ndarray"
-    )
+    at, to, distance = _close_pairs(one, other)
+    order = np.argsort(distance, kind="stable")
     free_one, free_other = np.ones(len(one), bool), np.ones(len(other), bool)
     pairs: list[tuple[int, int]] = []
-    for a, b, _ in close[np.argsort(close["v"], kind="stable")].tolist():
+    for a, b in zip(at[order].tolist(), to[order].tolist(), strict=True):
         if free_one[a] and free_other[b]:
             free_one[a] = free_other[b] = False
             pairs.append((a, b))
@@ -204,12 +200,31 @@ def pair(
 
 def near(places: NDArray[np.float64], taken: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Return which places lie within `SAME_PEAK_PX` of any of the taken ones."""
-    if not len(places) or not len(taken):
-        return np.zeros(len(places), bool)
-    from scipy.spatial import cKDTree
+    found = np.zeros(len(places), bool)
+    found[_close_pairs(places, taken)[0]] = True
+    return found
 
-    distance, _ = cKDTree(taken).query(places, distance_upper_bound=SAME_PEAK_PX + 1e-9)
-    return np.isfinite(distance)
+
+def _close_pairs(
+    one: NDArray[np.float64], other: NDArray[np.float64]
+) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float64]]:
+    """Return all pairs up to `SAME_PEAK_PX` apart: indices and distances.
+
+    Positions sorted by row leave few candidates for each: O(n log n) on a detector, and
+    cheaper than a tree for the hundreds of peaks of a frame.
+    """
+    if not len(one) or not len(other):
+        return np.zeros(0, np.intp), np.zeros(0, np.intp), np.zeros(0)
+    order = np.argsort(other[:, 0], kind="stable")
+    rows = other[order, 0]
+    first = np.searchsorted(rows, one[:, 0] - SAME_PEAK_PX, side="left")
+    count = np.searchsorted(rows, one[:, 0] + SAME_PEAK_PX, side="right") - first
+    at = np.repeat(np.arange(len(one)), count)
+    within = np.arange(len(at)) - np.repeat(np.cumsum(count) - count, count)
+    to = order[np.repeat(first, count) + within]
+    distance = np.hypot(one[at, 0] - other[to, 0], one[at, 1] - other[to, 1])
+    close = distance <= SAME_PEAK_PX
+    return at[close], to[close], distance[close]
 
 
 def _places(block: Block) -> NDArray[np.float64]:

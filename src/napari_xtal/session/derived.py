@@ -10,6 +10,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from napari_xtal.detector.frame import FrameId
 from napari_xtal.errors import SessionError
 from napari_xtal.session.files import write_whole
 from napari_xtal.session.frames import FrameIndex, pack_ids, unpack_ids
@@ -51,6 +52,7 @@ class Snapshot:
     seq: int
     next_id: int
     blocks: dict[int, Block]
+    dtype: np.dtype[np.void]
     searches: list[dict[str, Any]]
     search_of: dict[int, int]
 
@@ -65,7 +67,7 @@ def write_derived(path: Path, state: Snapshot, peaks: PeakStore, frames: FrameIn
     """
     auto = {f: b[b["source"] == AUTO] for f, b in state.blocks.items()}
     known = sorted({*state.search_of, *(f for f, b in auto.items() if len(b))})
-    none = np.zeros(0, peaks.dtype)
+    none = np.zeros(0, state.dtype)
     parts = [auto.get(f, none) for f in known]
     data = np.concatenate(parts) if parts else none
     # Only what is referred to: a slider that moves makes hundreds of searches.
@@ -77,9 +79,7 @@ def write_derived(path: Path, state: Snapshot, peaks: PeakStore, frames: FrameIn
         with h5py.File(temporary, "w") as file:
             file.attrs.update(format=VERSION, seq=state.seq, next_id=state.next_id)
             file["searches"] = json.dumps([state.searches[k] for k in used])
-            file["frames/identities"] = json.dumps(
-                pack_ids((i[0], i[1], i[2]) for i in identities)
-            )
+            file["frames/identities"] = json.dumps(pack_ids(FrameId(*i[:3]) for i in identities))
             file["frames/index"] = np.array(
                 [-1 if i[3] is None else i[3] for i in identities], dtype=np.int64
             )
@@ -117,10 +117,7 @@ def read_derived(path: Path, peaks: PeakStore, frames: FrameIndex) -> Derived:
             counts = file["frames/n_peaks"][()]
             search = file["frames/search"][()].tolist()
             indices = np.array(
-                [
-                    frames.index([*i, None if h < 0 else h])
-                    for i, h in zip(ids, hints, strict=True)
-                ],
+                [frames.index([*i, None if h < 0 else h]) for i, h in zip(ids, hints, strict=True)],
                 dtype=np.int64,
             )
             n = int(counts.sum())

@@ -38,6 +38,8 @@ class FolderLock:
 
     Attributes
     ----------
+    user : str
+        Name of this owner.
     notice : str or None
         What was recovered or taken over.
     """
@@ -45,6 +47,7 @@ class FolderLock:
     def __init__(self, folder: Path, user: str, *, take_over: bool = False) -> None:
         self.path = folder / "lock"
         self.notice: str | None = None
+        self.user = user
         self._token = uuid.uuid4().hex
         self._pid = os.getpid()
         self._content = json.dumps(
@@ -65,6 +68,8 @@ class FolderLock:
 
     def is_mine(self) -> bool:
         """Whether nobody took the folder over since."""
+        if os.getpid() != self._pid:  # a child process has a copy of the session
+            return False
         owner = _read(self.path)
         return owner is not None and owner.get("token") == self._token
 
@@ -74,7 +79,7 @@ class FolderLock:
 
     def release(self) -> None:
         """Give the folder free; another owner's lock, or a parent process's, is left alone."""
-        if os.getpid() == self._pid and self.is_mine():
+        if self.is_mine():
             with contextlib.suppress(OSError):
                 self.path.unlink()
 

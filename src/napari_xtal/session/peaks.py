@@ -126,7 +126,7 @@ class PeakStore:
             if name not in ("frame", "peak_id") and name not in (self.dtype.names or ()):
                 self._add_column(str(name), values)
         data = np.zeros(n, self.dtype)
-        for name in self.dtype.names or ():
+        for name in (self.dtype.names or ())[1:]:
             if name not in columns:
                 data[name] = self._default(name)
             elif name in self._texts:
@@ -138,15 +138,14 @@ class PeakStore:
     def to_table(self, frames: Ids, data: Block) -> pd.DataFrame:
         """Return rows as a peak table with a column ``peak_id``, which is the index too."""
         ids = np.ascontiguousarray(data["peak_id"])
+        words: Any = pd.array(self._words, dtype="str")  # type: ignore[call-overload]
         columns: dict[str, Any] = {"frame": frames}
         for name in self.dtype.names or ():
             if name == "peak_id":
                 continue
             values = data[name]
             columns[name] = (
-                pd.array(self.words(values), dtype="str")  # type: ignore[call-overload]
-                if name in self._texts
-                else np.ascontiguousarray(values)
+                words.take(values) if name in self._texts else np.ascontiguousarray(values)
             )
         columns["peak_id"] = ids
         return pd.DataFrame(columns, index=pd.Index(ids), copy=False)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QObject, QTimer, Signal
 
+from napari_xtal.errors import XtalError
 from napari_xtal.widgets.frame_search import FrameResult, FrameSearch, hot_pixels
 from napari_xtal.widgets.jobs import LatestJob, LongJob
 from napari_xtal.widgets.sources import ArraySource
@@ -53,8 +54,6 @@ class FinderEngine(QObject):
         super().__init__(parent)
         self.link = link
         self.search = FrameSearch(link.stack)
-        #: Frame -> settings its peaks were found with.
-        self.found_with: dict[int, PeakFinderParams] = {}
         self._run_params: PeakFinderParams | None = None
         self.run_seconds = 0.0
         self._live = LatestJob(self)
@@ -79,6 +78,11 @@ class FinderEngine(QObject):
     def busy(self) -> bool:
         """Whether any search is going on."""
         return self._run.running or self._live.busy
+
+    def is_current(self, frame: int, params: PeakFinderParams) -> bool:
+        """Whether the session holds the peaks of a frame for these settings."""
+        search = self.link.session.search_of(frame)
+        return search is not None and search["parameters"] == params.to_dict()
 
     def find(self, frame: int, params: PeakFinderParams) -> None:
         """Search one frame: at once where kept candidates allow, else in a worker."""
@@ -147,8 +151,7 @@ class FinderEngine(QObject):
         if self.link.closed:
             return
         if not result.note:
-            self.link.session.set_auto_peaks(result.table, [result.frame], result.params.to_dict())
-            self.found_with[result.frame] = result.params
+            self._commit(result.table, [result.frame], result.params)
         self.frame_done.emit(result)
 
     def _on_run(self, table: pd.DataFrame, cancelled: bool) -> None:
@@ -160,5 +163,7 @@ class FinderEngine(QObject):
         self.run_done.emit(frames, cancelled, hot_pixels(table, len(frames)))
 
     def _commit(self, table: pd.DataFrame, frames: list[int], params: PeakFinderParams) -> None:
-        self.link.session.set_auto_peaks(table, frames, params.to_dict())
-        self.found_with.update(dict.fromkeys(frames, params))
+        try:
+            self.link.session.set_auto_peaks(table, frames, params.to_dict())
+        except XtalError as error:
+            self.failed.emit(error)

@@ -2,34 +2,19 @@
 
 from __future__ import annotations
 
-import weakref
 from typing import TYPE_CHECKING, Any
 
 from napari.utils.notifications import show_error, show_warning
-from qtpy.QtCore import QSignalBlocker, Qt, QTimer
-from qtpy.QtWidgets import (
-    QCheckBox,
-    QComboBox,
-    QFileDialog,
-    QHBoxLayout,
-    QLabel,
-    QPushButton,
-    QScrollArea,
-    QVBoxLayout,
-    QWidget,
-)
+from qtpy.QtCore import QSignalBlocker, QTimer
+from qtpy.QtWidgets import QFileDialog
 
 from napari_xtal.errors import ParameterError, XtalError
 from napari_xtal.peaks.parameters import PeakFinderParams
-from napari_xtal.widgets import peak_rows, styles
-from napari_xtal.widgets.finder_controls import EditBar, HotPixelBar, RunBar, SettingsBar, button
+from napari_xtal.widgets import peak_rows
 from napari_xtal.widgets.finder_engine import FinderEngine
-from napari_xtal.widgets.params_form import ParamsForm
-from napari_xtal.widgets.points_view import PEAKS_KEY
-from napari_xtal.widgets.readout import Readout
+from napari_xtal.widgets.finder_panel import FinderPanel
 from napari_xtal.widgets.rejected_view import RejectedView
 from napari_xtal.widgets.run_link import LINK_KEY, RunLink, link_of
-from napari_xtal.widgets.snr_histogram import SnrHistogram
 from napari_xtal.widgets.writer import ask_and_save
 
 if TYPE_CHECKING:
@@ -39,7 +24,7 @@ if TYPE_CHECKING:
     from napari_xtal.widgets.frame_search import FrameResult
 
 
-class PeakFinderWidget(QWidget):
+class PeakFinderWidget(FinderPanel):
     """Find Bragg peaks on the frames of an image layer.
 
     Parameters
@@ -49,8 +34,7 @@ class PeakFinderWidget(QWidget):
     """
 
     def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
-        super().__init__()
-        self.setObjectName("peak_finder")
+        super().__init__(napari_viewer)
         self.viewer = napari_viewer
         self.link: RunLink | None = None
         self.engine: FinderEngine | None = None
@@ -58,111 +42,35 @@ class PeakFinderWidget(QWidget):
         self._hot: Any = ()
         self._unavailable: str | None = None
         self._last: FrameResult | None = None
-        self._create_controls()
+        self._opening = QTimer(self)
+        self._opening.setSingleShot(True)
+        self._opening.setInterval(0)
         self._connect()
         self._fill_layers()
 
-    # construction -------------------------------------------------------------------------
-
-    def _create_controls(self) -> None:
-        outer = QVBoxLayout(self)
-        outer.setContentsMargins(0, 0, 0, 0)
-        scroll = QScrollArea(self)
-        scroll.setWidgetResizable(True)
-        scroll.setFrameShape(QScrollArea.Shape.NoFrame)
-        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        body = QWidget(scroll)
-        scroll.setWidget(body)
-        outer.addWidget(scroll)
-        layout = QVBoxLayout(body)
-        layout.setContentsMargins(6, 6, 6, 6)
-        layout.setSpacing(6)
-
-        self.layers = QComboBox(body)
-        self.layers.setObjectName("image_layer")
-        self.layers.setToolTip("Image layer with the frames to search.")
-        self.session_label = QLabel(body)
-        self.session_label.setObjectName("session_folder")
-        self.session_label.setStyleSheet(styles.HINT_TEXT)
-        self.session_label.setWordWrap(True)
-        self.choose_folder = button(
-            "Folder…", "choose_session", "Keep the edits of this run in another folder.", body
-        )
-        self.take_over = button(
-            "Take over", "take_over",
-            "Use the session although another napari seems to have it open. Its edits from now on "
-            "would be lost.", body,
-        )  # fmt: skip
-        self.take_over.hide()
-        self.settings = SettingsBar(body)
-        self.form = ParamsForm(body)
-        self.histogram = SnrHistogram(body)
-        self.status = QLabel(body)
-        self.status.setObjectName("status")
-        self.status.setWordWrap(True)
-        self.live = QCheckBox("Live", body)
-        self.live.setObjectName("live")
-        self.live.setToolTip(
-            "Search the shown frame again whenever a setting or the frame changes."
-        )
-        self.live.setChecked(True)
-        self.show_rejected = QCheckBox("Rejected", body)
-        self.show_rejected.setObjectName("show_rejected")
-        self.show_rejected.setToolTip(
-            "Show the candidates that were not taken as grey crosses; select their layer and hover "
-            "over one to see why."
-        )
-        self.colour = QComboBox(body)
-        self.colour.setObjectName("colour_mode")
-        self.colour.setToolTip("What the colour of the rings tells.")
-        self.colour.addItems([f"Colour: {mode}" for mode in peak_rows.COLOUR_MODES])
-        self.run = RunBar(body)
-        self.hot = HotPixelBar(body)
-        self.edits = EditBar(body)
-        self.readout = Readout(self.viewer, body)
-
-        layout.addWidget(self.layers)
-        layout.addLayout(
-            _row((self.session_label, 1), (self.take_over, 0), (self.choose_folder, 0))
-        )
-        layout.addWidget(self.settings)
-        layout.addWidget(self.form)
-        layout.addWidget(self.histogram)
-        layout.addWidget(self.status)
-        layout.addLayout(_row((self.live, 0), (self.show_rejected, 0), (self.colour, 1)))
-        for part in (self.run, self.hot, self.edits, self.readout):
-            layout.addWidget(part)
-        layout.addStretch(1)
-        self._scroll = scroll
-
-    def showEvent(self, event: Any) -> None:  # noqa: N802 - Qt's name
-        """Make the dock wide enough that nothing is cut off (styled sizes are known now)."""
-        super().showEvent(event)
-        bar, body = self._scroll.verticalScrollBar(), self._scroll.widget()
-        room = 0 if bar is None else bar.sizeHint().width()
-        needed = 0 if body is None else body.minimumSizeHint().width()
-        self.setMinimumWidth(max(styles.DOCK_MIN_WIDTH, needed + room))
-
     def _connect(self) -> None:
+        # Bound methods only: napari, psygnal and Qt hold them weakly, a lambda would keep the
+        # widget alive after its dock was closed.
+        self._opening.timeout.connect(self._open_chosen_if_new)
         events = self.viewer.layers.events
         events.inserted.connect(self._fill_layers)
         events.removed.connect(self._fill_layers)
         self.viewer.dims.events.current_step.connect(self._on_step)
         self.layers.currentIndexChanged.connect(self._on_layer_chosen)
         self.choose_folder.clicked.connect(self._on_choose_folder)
-        self.take_over.clicked.connect(lambda: self._open_run(take_over=True))
+        self.take_over.clicked.connect(self._on_take_over)
         self.settings.chosen.connect(self._on_settings)
         self.form.changed.connect(self._on_params)
         self.histogram.threshold_dragged.connect(self._on_threshold)
-        self.live.toggled.connect(lambda on: on and self.search_frame())
+        self.live.toggled.connect(self._on_live)
         self.show_rejected.toggled.connect(self._on_rejected)
         self.colour.currentIndexChanged.connect(self._on_colour)
         self.run.this_frame.clicked.connect(self.search_frame)
         self.run.all_frames.clicked.connect(self.search_all)
         self.run.cancel.clicked.connect(self._on_cancel)
         self.hot.add.clicked.connect(self._on_add_to_mask)
-        self.edits.undo.clicked.connect(lambda: self.link and self.link.ensure_view().undo())
-        self.edits.redo.clicked.connect(lambda: self.link and self.link.ensure_view().redo())
+        self.edits.undo.clicked.connect(self._on_undo)
+        self.edits.redo.clicked.connect(self._on_redo)
         self.edits.save.clicked.connect(self._on_save)
 
     # layers and sessions ------------------------------------------------------------------
@@ -185,7 +93,7 @@ class PeakFinderWidget(QWidget):
         chosen = self._chosen_layer()
         if self.link is None or self.link.closed or chosen is None or chosen != self.link.layer:
             # Not now: the layer is still being inserted, and its reader sets it up first.
-            QTimer.singleShot(0, weakref.WeakMethod(self._open_chosen_if_new)() or (lambda: None))
+            self._opening.start()
 
     def _open_chosen_if_new(self) -> None:
         chosen = self._chosen_layer()
@@ -199,6 +107,9 @@ class PeakFinderWidget(QWidget):
     def _on_layer_chosen(self) -> None:
         self._open_run()
 
+    def _on_take_over(self) -> None:
+        self._open_run(take_over=True)
+
     def _open_run(self, **options: Any) -> None:
         """Connect the dock to the chosen layer's run, its session opened or made."""
         self._leave_run()
@@ -210,9 +121,7 @@ class PeakFinderWidget(QWidget):
             self.link = link_of(self.viewer, layer, **options)
         except XtalError as error:
             show_error(str(error))
-            self.take_over.setVisible(
-                "take" in str(error).lower() or "in use" in str(error).lower()
-            )
+            self.take_over.setVisible("in use by" in str(error))
             self._show_state(str(error))
             return
         self.take_over.hide()
@@ -227,7 +136,7 @@ class PeakFinderWidget(QWidget):
         self.readout.set_link(self.link)
         self._restore_params()
         self._show_state(None)
-        if self.live.isChecked() and not len(self.link.session.peaks):
+        if self.live.isChecked() and not self.link.session.n_peaks:
             self.search_frame()
 
     def _leave_run(self) -> None:
@@ -276,7 +185,7 @@ class PeakFinderWidget(QWidget):
     def _show_state(self, unavailable: str | None) -> None:
         self._unavailable = unavailable
         session = self.link.session if self.link else None
-        n_peaks = len(session.peaks) if session is not None else 0
+        n_peaks = session.n_peaks if session is not None else 0
         running = self.engine is not None and self.engine.running
         self.run.set_state(unavailable if self.link is None else None, running=running)
         self.edits.show_session(session, n_peaks)
@@ -336,13 +245,14 @@ class PeakFinderWidget(QWidget):
         frame = self.link.shown_frame()
         if self._last is not None and self._last.frame == frame:
             return
-        if (
-            self.engine.found_with.get(frame) == self.form.params
-            and not self.show_rejected.isChecked()
-        ):
+        if self.engine.is_current(frame, self.form.params) and not self.show_rejected.isChecked():
             self._show_count(frame)
             return
         self.search_frame()
+
+    def _on_live(self, on: bool) -> None:
+        if on:
+            self.search_frame()
 
     def _on_cancel(self) -> None:
         if self.engine is not None:
@@ -376,7 +286,7 @@ class PeakFinderWidget(QWidget):
             return
         self._hot = hot
         self.hot.offer(len(hot))
-        n = len(self.link.session.peaks)
+        n = self.link.session.n_peaks
         word = "Cancelled: " if cancelled else ""
         self.status.setText(
             f"{word}<b>{n} peaks</b> · {len(frames)} of {len(self.link.stack)} frames searched · "
@@ -409,16 +319,18 @@ class PeakFinderWidget(QWidget):
     def _on_add_to_mask(self) -> None:
         if self.link is None or not len(self._hot):
             return
-        pixels = {(int(r), int(c)) for r, c in self._hot}
-        self.link.add_to_mask(self._hot)
-        peaks = self.link.session.peaks
-        at = zip(peaks["row"].round().astype(int), peaks["col"].round().astype(int), strict=True)
-        doomed = [int(i) for i, p in zip(peaks["peak_id"], at, strict=True) if p in pixels]
-        if doomed:
-            self.link.session.remove_peaks(doomed)
+        n_pixels, n_peaks = len(self._hot), self.link.add_to_mask(self._hot)
         self._hot = ()
         self.hot.offer(0)
-        self.status.setText(f"{len(pixels)} pixels masked, {len(doomed)} peaks on them deleted.")
+        self.status.setText(f"{n_pixels} pixels masked, {n_peaks} peaks on them deleted.")
+
+    def _on_undo(self) -> None:
+        if self.link is not None:
+            self.link.ensure_view().undo()
+
+    def _on_redo(self) -> None:
+        if self.link is not None:
+            self.link.ensure_view().redo()
 
     def _on_save(self) -> None:
         if self.link is None:
@@ -433,13 +345,3 @@ class PeakFinderWidget(QWidget):
 
     def _on_undo_changed(self) -> None:
         self._show_state(None)
-
-
-def _row(*parts: tuple[QWidget | QPushButton, int]) -> QHBoxLayout:
-    row = QHBoxLayout()
-    for part, stretch in parts:
-        row.addWidget(part, stretch)
-    return row
-
-
-__all__ = ["PEAKS_KEY", "PeakFinderWidget"]

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from napari.utils.notifications import show_info, show_warning
+from napari.utils.notifications import show_error, show_info, show_warning
 
+from napari_xtal.errors import XtalError
 from napari_xtal.peaks.manual import measure_at
 from napari_xtal.peaks.table import make_table
 from napari_xtal.widgets import peak_rows, shortcuts, styles
@@ -87,23 +88,23 @@ class PeaksView:
         """Label the selected peaks; without a selection the one under the cursor."""
         ids = self.selected_ids()
         if ids:
-            self.session.label_peaks(ids, name)
+            self._edit(lambda: self.session.label_peaks(ids, name))
         else:
             show_info("Select peaks first, or put the cursor on one.")
 
     def delete(self) -> None:
         """Delete the selected peaks; without a selection the one under the cursor."""
         if ids := self.selected_ids():
-            self.session.remove_peaks(ids)
+            self._edit(lambda: self.session.remove_peaks(ids))
 
     def undo(self) -> None:
         """Undo the last edit."""
-        if not self.session.undo():
+        if self._edit(self.session.undo) is False:
             show_info("Nothing to undo.")
 
     def redo(self) -> None:
         """Redo the edit undone last."""
-        if not self.session.redo():
+        if self._edit(self.session.redo) is False:
             show_info("Nothing to redo.")
 
     def copy(self) -> None:
@@ -115,10 +116,8 @@ class PeaksView:
         """Add the remembered peaks to the shown frame."""
         if self._clipboard is not None:
             frame = self.shown_frame()
-            ids = self.session.add_peaks(
-                self._manual(frame, self._clipboard["row"], self._clipboard["col"])
-            )
-            self.select_ids(ids)
+            rows = self._manual(frame, self._clipboard["row"], self._clipboard["col"])
+            self.select_ids(self._edit(lambda: self.session.add_peaks(rows)) or [])
 
     def set_colour_mode(self, mode: str) -> None:
         """Colour the rings by "label" or "SNR"."""
@@ -181,7 +180,7 @@ class PeaksView:
             ids, self._leaving = self._leaving, []
             self.rows = self.rows.drop(self.rows.index[indices]).reset_index(drop=True)
             with self._quiet():
-                self.session.remove_peaks(ids)
+                self._edit(lambda: self.session.remove_peaks(ids))
         elif action == "added" and n == len(self.rows) + len(indices):
             self._add_by_hand([i % n for i in indices])
         elif action == "changed" and n == len(self.rows):
@@ -198,8 +197,10 @@ class PeaksView:
             return
         rows = pd.concat([self._manual(int(f), [r], [c]) for f, r, c in where], ignore_index=True)
         with self._quiet():
-            ids = self.session.add_peaks(rows)
-            rows["peak_id"] = list(ids)
+            ids = self._edit(lambda: self.session.add_peaks(rows))
+            if ids is None:
+                return
+            rows["peak_id"] = ids
             self.rows = pd.concat([self.rows, rows], ignore_index=True)
             self._repaint()
 
@@ -212,7 +213,21 @@ class PeaksView:
         limits = np.asarray(self._stack.shape[-2:]) - 1
         new = np.clip(new[moved], 0, limits)
         ids = [int(i) for i in self.rows["peak_id"].to_numpy()[indices][moved]]
-        self.session.move_peaks(ids, new[:, 0], new[:, 1])
+        frames = self.rows["frame"].to_numpy()[indices][moved]
+        values = [
+            self._measured(int(f), r, c) for f, (r, c) in zip(frames, new.tolist(), strict=True)
+        ]
+        columns = {name: [v[name] for v in values] for name in values[0]}
+        self._edit(lambda: self.session.move_peaks(ids, new[:, 0], new[:, 1], columns))
+
+    def _edit(self, action: Callable[[], Any]) -> Any:
+        """Do an edit; a failure gives one message, and the layer shows the session again."""
+        try:
+            return action()
+        except XtalError as error:
+            show_error(str(error))
+            self.reload()
+            return None
 
     def _inside(self, points: Any) -> np.ndarray | None:
         """Return (n, 3) positions with whole frame numbers, None when one is off the frame."""
@@ -227,21 +242,25 @@ class PeaksView:
 
     def _manual(self, frame: int, rows: Any, cols: Any) -> pd.DataFrame:
         """Return measured table rows for positions given by a person."""
-        shown, source = self._stack.frame(frame), self._stack.source
-        inv_d, panels = source.inv_d(), source.panels()
-        made = []
-        for row, col in zip(rows, cols, strict=True):
-            at = (
-                int(np.clip(round(row), 0, shown.image.shape[0] - 1)),
-                int(np.clip(round(col), 0, shown.image.shape[1] - 1)),
-            )
-            extra = {} if inv_d is None else {"inv_d": float(inv_d[at])}
-            if panels is not None:
-                extra["panel"] = int(panels[at])
-            values = measure_at(shown.image, shown.good, row, col)
-            made.append({"frame": frame, "row": row, "col": col, **values, **extra})
-        columns = {k: [m[k] for m in made] for k in made[0]}
+        places = [(float(r), float(c)) for r, c in zip(rows, cols, strict=True)]
+        values = [self._measured(frame, r, c) for r, c in places]
+        columns: dict[str, Any] = {name: [v[name] for v in values] for name in values[0]}
+        columns |= {"row": [r for r, _ in places], "col": [c for _, c in places]}
+        columns["frame"] = [frame] * len(places)
         return make_table(**columns, label="peak", source="manual")
+
+    def _measured(self, frame: int, row: float, col: float) -> dict[str, float]:
+        """Return intensity, resolution and panel at a position."""
+        shown, source = self._stack.frame(frame), self._stack.source
+        values = measure_at(shown.image, shown.good, row, col)
+        at = tuple(
+            int(np.clip(round(x), 0, n - 1))
+            for x, n in zip((row, col), shown.image.shape, strict=True)
+        )
+        inv_d, panels = source.inv_d(), source.panels()
+        values["inv_d"] = np.nan if inv_d is None else float(inv_d[at])
+        values["panel"] = 0 if panels is None else int(panels[at])
+        return values
 
     # session -> layer --------------------------------------------------------------------
 
@@ -265,8 +284,7 @@ class PeaksView:
         ids, at = [i for i, a in zip(ids, at, strict=True) if a >= 0], at[at >= 0]
         if not len(at):
             return
-        peaks = self.session.peaks
-        fresh = peaks[peaks["peak_id"].isin(ids)].set_index("peak_id", drop=False).loc[ids]
+        fresh = self.session.get_peaks(ids)
         moved = (self.rows[["row", "col"]].to_numpy()[at] != fresh[["row", "col"]].to_numpy()).any()
         for name in self.rows.columns.intersection(fresh.columns):
             self.rows.iloc[at, self.rows.columns.get_loc(name)] = fresh[name].to_numpy()

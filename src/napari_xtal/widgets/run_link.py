@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from napari.utils.notifications import show_info
+from napari.utils.notifications import show_error, show_info
 from qtpy.QtCore import QTimer
 
-from napari_xtal.errors import SessionError
+from napari_xtal.errors import SessionError, XtalError
 from napari_xtal.widgets.frame_stack import FrameStack
 from napari_xtal.widgets.points_view import PEAKS_KEY, PeaksView
 from napari_xtal.widgets.reader import SOURCE_KEY, STACK_KEY, finish_layer, run_name
@@ -101,18 +101,32 @@ class RunLink:
             self.view.layer.metadata[PEAKS_KEY] = self
         return self.view
 
-    def add_to_mask(self, pixels: Any) -> None:
+    def add_to_mask(self, pixels: Any) -> int:
         """Mask pixels of every frame of this run, now and when it is reopened.
 
         Parameters
         ----------
         pixels : (n, 2) array_like of int
             (row, col) of the pixels.
+
+        Returns
+        -------
+        int
+            Number of peaks on these pixels; they are deleted (undo brings them back).
         """
-        known = self.session.parameters.get("mask", {}).get("pixels", [])
-        every = sorted({(int(r), int(c)) for r, c in [*known, *np.asarray(pixels).tolist()]})
+        new = {(int(r), int(c)) for r, c in np.asarray(pixels).tolist()}
+        known = {
+            (int(r), int(c)) for r, c in self.session.parameters.get("mask", {}).get("pixels", [])
+        }
+        every = sorted(known | new)
         self.session.set_parameters("mask", {"pixels": [list(p) for p in every]})
         self._use_mask(every)
+        peaks = self.session.peaks
+        at = peaks[["row", "col"]].round().astype(int).itertuples(index=False, name=None)
+        doomed = [int(i) for i, p in zip(peaks["peak_id"], at, strict=True) if p in new]
+        if doomed:
+            self.session.remove_peaks(doomed)
+        return len(doomed)
 
     def close(self) -> None:
         """Write what is not written yet and give the session folder free."""
@@ -120,8 +134,11 @@ class RunLink:
             return
         self.closed = True
         self.view.disconnect()
-        self.session.set_view(self._current_view())
-        self.session.close()
+        try:
+            self.session.set_view(self._current_view())
+            self.session.close()
+        except XtalError as error:
+            show_error(f"Not everything could be saved: {error}")
 
     def _use_mask(self, pixels: Any) -> None:
         base = self.stack.source
@@ -198,8 +215,7 @@ def session_folders(source: Any) -> list[Path]:
 
 def existing_session_folder(source: Any) -> Path | None:
     """Return the folder with earlier work on this run, None when there is none."""
-    found = (f for f in session_folders(source) if (f / "session.json").exists())
-    return next(found, None)
+    return next((f for f in session_folders(source) if is_session(f)), None)
 
 
 def open_peak_finder_dock(viewer: Any) -> Any:
@@ -212,36 +228,35 @@ def _open_session(source: Any, folder: str | Path | None, *, take_over: bool) ->
     from napari_xtal.session.store import Session
 
     files = [str(f) for f in source.files]
-    if folder is None and not files:
+    if folder is not None:
+        places = [Path(folder)]
+    elif not files:
         # Frames from memory cannot be found again: their session is kept only when a folder is
         # chosen for it.
         scratch = tempfile.mkdtemp(prefix="napari-xtal-")
         atexit.register(shutil.rmtree, scratch, ignore_errors=True)
         places = [Path(scratch) / "unsaved.xtal"]
-    elif folder is not None:
-        places = [Path(folder)]
     elif existing := existing_session_folder(source):
         places = [existing]
     else:
-        places = [f for f in session_folders(source) if _writable(f)]
-    if not places:
-        raise SessionError(
-            f"no writable folder for the session: tried {', '.join(map(str, session_folders(source)))}; "
-            f"set {HOME_VARIABLE} to a folder you can write to"
-        )
-    place = places[0]
-    place.parent.mkdir(parents=True, exist_ok=True)
-    if (place / "session.json").exists():
-        return Session.open(place, take_over=take_over)
-    return Session.create(place, files)
+        places = session_folders(source)
+    problems = []
+    for place in places:
+        try:
+            return Session.open_or_create(place, files, ids=source.ids, take_over=take_over)
+        except SessionError as error:
+            if is_session(place):
+                raise
+            problems.append(str(error))  # a read-only data folder: the user's folder is next
+    raise SessionError(
+        f"no folder for the session can be written: {'; '.join(problems)}; choose one by Folder…, "
+        f"or set {HOME_VARIABLE}"
+    )
 
 
-def _writable(folder: Path) -> bool:
-    """Whether a folder can be made: its nearest existing parent lets us write."""
-    parent = folder.parent
-    while not parent.exists():
-        parent = parent.parent
-    return os.access(parent, os.W_OK)
+def is_session(folder: Path) -> bool:
+    """Whether a folder holds a session."""
+    return any((folder / name).is_file() for name in ("session.json", "journal.jsonl"))
 
 
 def _close_all() -> None:
