@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from session_tables import found, same
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from session_tables import found, same
 
 from napari_xtal.session.auto_peaks import SAME_PEAK_PX, near, pair
 from napari_xtal.session.store import Session

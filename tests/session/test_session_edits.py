@@ -132,7 +132,8 @@ def test_moving_can_bring_new_measurements(session):
     ],
 )
 def test_unusable_tables_are_refused_and_change_nothing(session, table, message):
-    for change in (session.add_peaks, lambda t: session.set_auto_peaks(t, [0, 10])):
+    frames = table["frame"].tolist() if isinstance(table, pd.DataFrame) else [0]
+    for change in (session.add_peaks, lambda t: session.set_auto_peaks(t, frames)):
         with pytest.raises((InputError, ParameterError), match=message):
             change(table)
     assert len(session.peaks) == 0

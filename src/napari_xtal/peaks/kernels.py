@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from napari_xtal.peaks.plan import BLOCK_COLS, BLOCK_ROWS, LAG, MASKED, SCALE_ROWS, SEGMENT
+from napari_xtal.peaks.plan import BLOCK_COLS, BLOCK_ROWS, LAG, MASKED, SAFE_PIXEL, SCALE_ROWS, SEGMENT
 
 _JIT: dict[str, Any] = {"nogil": True, "cache": True, "boundscheck": False, "error_model": "numpy"}
 # Re-ordered sums vectorise; NaN and infinity keep their meaning.
@@ -22,6 +22,8 @@ _FAST: dict[str, Any] = {**_JIT, "fastmath": {"reassoc", "nsz", "contract"}}
 #: Binomial kernel (1, 2, 1) x (1, 2, 1): sum of weights and of squared weights.
 KERNEL_SUM, KERNEL_SUM2 = np.float32(16.0), np.float32(36.0)
 CLIP = np.float32(4.5)
+#: Distance over which grains of a ring differ [px].
+GRAIN_LAG = 6
 #: Most columns scanned at a time.
 MAX_STRIP = 1280
 
@@ -392,3 +394,37 @@ def model_error(image, pairs, bins, mean, var, offset):  # type: ignore[no-untyp
             s += q
             n += 1
     return max(s / n - 1.0 / 49.0, 0.0) if n > 50 else 1.0
+
+
+@njit(**_JIT)
+def texture(image, state, index, start, var, out):  # type: ignore[no-untyped-def]
+    """Structure of each bin: variance of grains of several pixels beyond pixel noise.
+
+    Second differences over `GRAIN_LAG` pixels see the graininess of ice and powder rings,
+    which near pixels share, but no smooth gradient.
+    """
+    n_fs = image.shape[1]
+    flat, good = image.ravel(), state.ravel()
+    d2 = np.empty(2048, np.float32)
+    for b in range(var.size):
+        out[b] = 0
+        n = 0
+        for i in range(start[b], start[b + 1], 2):
+            p = index[i]
+            if good[p] == SAFE_PIXEL and n < d2.size:
+                a = np.float32(flat[p - GRAIN_LAG]) + np.float32(flat[p + GRAIN_LAG])
+                d = a - np.float32(2) * np.float32(flat[p])
+                d2[n] = d * d / np.float32(6)
+                n += 1
+        if n < 24 or var[b] <= 0:
+            continue
+        limit = np.float32(25) * np.float32(4) * var[b]
+        q = np.float32(0)
+        for _ in range(3):
+            q, k = _clipped_sum(d2[:n], np.float32(0), limit)
+            if k == 0:
+                break
+            q /= k
+            limit = np.float32(25) * q + np.float32(1)
+        # Twice the scatter that normal noise gives the mean of n squares.
+        out[b] = max(q - var[b] * (np.float32(1) + np.float32(3) / math.sqrt(n)), np.float32(0))

@@ -30,6 +30,8 @@ FIRST_WIDE = 3
 N_AXES = 8
 #: A line fainter than this share of the spot is the spot's own tail.
 FAINT_LINE = np.float32(0.15)
+#: Share of a ring's structure that adds up over a spot.
+STRUCTURE_SHARE = np.float32(0.3)
 #: Most a spot's SNR may exceed that of its 3x3 core over the graininess of the line.
 GRAIN_FACTOR = np.float32(1.0)
 #: Sub-pixel positions of the tabulated profiles.
@@ -415,7 +417,7 @@ def _ridge(patch, y0, x0, start, b):  # type: ignore[no-untyped-def]
 
 @njit(**_JIT)
 def measure(  # type: ignore[no-untyped-def]
-    patches, rows, cols, n, bins, mean, var, offset, gain, kappa2, tau2, quantum,
+    patches, rows, cols, n, bins, mean, var, structure, offset, gain, kappa2, tau2, quantum,
     ring1, ring2, table, snr_min, index, out
 ):  # fmt: skip
     """Measure candidates; returns the number of those with `snr` of at least `snr_min`.
@@ -456,7 +458,7 @@ def measure(  # type: ignore[no-untyped-def]
                 spread = max(tau2 * v_m, delta * delta - np.float32(2) * v_mean)
                 trust = spread / (spread + v_mean)
                 b = model + trust * delta
-                v_b = trust * v_mean
+                v_b = trust * v_mean + STRUCTURE_SHARE * structure[bin_]
                 if stage == 0:
                     texture = v_ring / v_m
             t, p2, p1, _my, _mx, lost = _fit(patch, table, w, HALF[w], y, x, b)

@@ -59,6 +59,7 @@ class _Scratch:
         self.values, self.noise = np.empty(n, np.float32), np.empty(n, np.float32)
         bins = plan.sample_start.size - 1
         self.mean, self.var = np.empty(bins, np.float32), np.empty(bins, np.float32)
+        self.texture = np.zeros(bins, np.float32)
         self.count, self.excess = np.empty(bins, np.int64), np.empty(bins, np.float32)
         self.offset = np.zeros((-(-plan.shape[0] // SCALE_ROWS), plan.segments.shape[1]), np.float32)
         self.block = np.empty(plan.block_lo.shape, np.float32)
@@ -119,6 +120,7 @@ def candidates(
         step = max(1, round(plan.n_good / N_SAMPLES))
         kernels.tile_offsets(image, plan.bins, plan.state, s.mean, s.var, min(step, 16), s.offset)
     kappa2 = kernels.correlation(image, plan.pairs, plan.bins, s.var)
+    kernels.texture(image, plan.state, plan.sample_index, plan.sample_start, s.var, s.texture)
     z = max(SCAN_Z * snr_min, 2.5) * kappa2**0.5
     check = image.dtype.kind == "f"
     while True:
@@ -137,7 +139,7 @@ def candidates(
     s.make_room(n)
     measure.extract(image, plan.state, plan.panels, s.rows, s.cols, n, s.patches)
     k = measure.measure(
-        s.patches, s.rows, s.cols, n, plan.bins, s.mean, s.var, s.offset, np.float32(gain),
+        s.patches, s.rows, s.cols, n, plan.bins, s.mean, s.var, s.texture, s.offset, np.float32(gain),
         np.float32(kappa2), np.float32(tau2), quantum, inner, outer, _profiles,
         np.float32(snr_min), s.index, s.out,
     )  # fmt: skip

@@ -16,6 +16,7 @@ from napari_xtal.session.peaks import (
     Rows,
     as_tuple,
     is_plain,
+    join,
 )
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ def _replace_frame(peaks: PeakStore, frame: int, found: Block) -> Difference:
     free = np.flatnonzero(found["peak_id"] < 0)
     found["peak_id"][free] = peaks.new_ids(len(free))
 
-    block = np.concatenate([kept, labelled[lost], found])
+    block = join([kept, labelled[lost], found], peaks.dtype)
     block = block[np.argsort(block["peak_id"], kind="stable")]
     difference = compare(frame, old, block)
     if difference:
@@ -137,7 +138,7 @@ def adopt(peaks: PeakStore, rows: Rows) -> None:
         )
         saved["label"][to] = known["label"][at]
         rest = known[~np.isin(known["peak_id"], both)]
-        block = np.concatenate([rest, saved])
+        block = join([rest, saved], peaks.dtype)
         peaks.set_block(frame, block[np.argsort(block["peak_id"], kind="stable")])
 
 

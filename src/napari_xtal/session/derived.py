@@ -14,7 +14,7 @@ from napari_xtal.detector.frame import FrameId
 from napari_xtal.errors import SessionError
 from napari_xtal.session.files import write_whole
 from napari_xtal.session.frames import FrameIndex, pack_ids, unpack_ids
-from napari_xtal.session.peaks import AUTO, UNLABELLED, Block, Ids, PeakStore, Rows
+from napari_xtal.session.peaks import AUTO, UNLABELLED, Block, Ids, PeakStore, Rows, join
 
 #: Version of the file's layout.
 VERSION = 1
@@ -69,7 +69,7 @@ def write_derived(path: Path, state: Snapshot, peaks: PeakStore, frames: FrameIn
     known = sorted({*state.search_of, *(f for f, b in auto.items() if len(b))})
     none = np.zeros(0, state.dtype)
     parts = [auto.get(f, none) for f in known]
-    data = np.concatenate(parts) if parts else none
+    data = join(parts, state.dtype)
     # Only what is referred to: a slider that moves makes hundreds of searches.
     used = sorted(set(state.search_of.values()))
     renumbered = {old: new for new, old in enumerate(used)}

@@ -22,7 +22,7 @@ from napari_xtal.session.actions import (
 from napari_xtal.session.auto_peaks import replace_auto
 from napari_xtal.session.events import PeakChange, SessionEvents
 from napari_xtal.session.manifest import plain_json
-from napari_xtal.session.peaks import IMPORT, MANUAL, Difference, Rows, as_ids, check_places
+from napari_xtal.session.peaks import IMPORT, MANUAL, Difference, Rows, as_ids, check_places, join
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -65,7 +65,7 @@ class PeakEditor:
             if self._table is None or self._table[0] != peaks.version:
                 shown = sorted(f for f in peaks.blocks if f >= 0)
                 blocks = [peaks.blocks[f] for f in shown]
-                data = np.concatenate(blocks) if blocks else np.zeros(0, peaks.dtype)
+                data = join(blocks, peaks.dtype)
                 counts = [len(b) for b in blocks]
                 frames = np.repeat(np.array(shown, dtype=np.int64), counts)
                 self._table = peaks.version, peaks.to_table(frames, data)

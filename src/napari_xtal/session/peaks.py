@@ -250,7 +250,7 @@ class PeakStore:
         for frame, data in rows.by_frame():
             block = self.block(frame)
             kept = block[~np.isin(block["peak_id"], data["peak_id"])]
-            self.set_block(frame, np.concatenate([kept, self._cast(data)]))
+            self.set_block(frame, join([kept, self._cast(data)], self.dtype))
         return Difference(
             _frames(rows.frames), as_tuple(rows.ids[~here]), (), as_tuple(rows.ids[here])
         )
@@ -342,6 +342,16 @@ def groups(frames: Ids) -> Iterator[tuple[int, NDArray[np.intp]]]:
     distinct, first = np.unique(frames[order], return_index=True)
     if len(distinct):
         yield from zip(distinct.tolist(), np.split(order, first[1:]), strict=True)
+
+
+def join(blocks: Iterable[Block], dtype: np.dtype[np.void]) -> Block:
+    """Return blocks of one dtype one after the other.
+
+    As raw bytes: numpy else compares all columns of each block, which costs 20 us.
+    """
+    raw = np.dtype((np.void, dtype.itemsize))
+    parts = [np.zeros(0, raw), *(block.view(raw) for block in blocks)]
+    return np.concatenate(parts).view(dtype)
 
 
 def is_plain(block: Block) -> NDArray[np.bool_]:

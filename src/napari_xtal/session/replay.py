@@ -114,10 +114,11 @@ def replay(folder: Path, ids: Sequence[FrameId] | None, packed: list[list[Any]])
         )
     if unusable:
         state.notices.append(f"{unusable} records of the journal cannot be applied")
-    if absent := len({i.file for i in state.frames.absent}):
+    if absent := state.frames.absent:
+        files = sorted({i.file for i in absent})
         state.notices.append(
-            f"edits belong to {len(state.frames.absent)} frames of {absent} files that are not "
-            "open; they are kept"
+            f"{len(absent)} frames that the session knows are not open (of {files[0]}"
+            f"{' and others' if len(files) > 1 else ''}): their peaks are kept, not shown"
         )
     return state
 

@@ -74,10 +74,10 @@ def near_frames(counts: NDArray[np.int64], frame: int, limit: int) -> tuple[int,
         First frame, and one past the last.
     """
     ends = np.concatenate([[0], np.cumsum(counts)])
-    before = int(np.searchsorted(ends, ends[frame] - limit // 2))
-    first = min(max(before, 0), frame)
-    last = int(np.searchsorted(ends, ends[first] + limit, side="right")) - 1
-    return first, min(max(last, frame + 1), len(counts))
+    before = max(limit - int(counts[frame]), 0) // 2
+    first = min(int(np.searchsorted(ends, ends[frame] - before)), frame)
+    reach = max(ends[frame + 1], ends[first] + limit)
+    return first, int(np.searchsorted(ends, reach, side="right")) - 1
 
 
 def _rgba(colour: str) -> tuple[float, float, float, float]:
