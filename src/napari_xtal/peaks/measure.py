@@ -31,7 +31,7 @@ N_AXES = 8
 #: A line fainter than this share of the spot is the spot's own tail.
 FAINT_LINE = np.float32(0.15)
 #: Share of a ring's structure that adds up over a spot.
-STRUCTURE_SHARE = np.float32(0.3)
+STRUCTURE_SHARE = np.float32(0.2)
 #: Most a spot's SNR may exceed that of its 3x3 core over the graininess of the line.
 GRAIN_FACTOR = np.float32(1.0)
 #: Sub-pixel positions of the tabulated profiles.

@@ -22,6 +22,8 @@ PERMISSIVE_SNR = 3.5
 SCAN_Z = 0.72
 #: The background ring ends this far outside its inner edge [px].
 RING_WIDTH = 3.4
+#: Spots wider (sigma, px) and longer (ratio of axes) than this are weighted down.
+MAX_WIDTH, MAX_ELONGATION = 2.0, 3.5
 FIRST_CAPACITY = 65_536
 
 _profiles = measure.profile_table()
@@ -144,9 +146,28 @@ def candidates(
         np.float32(snr_min), s.index, s.out,
     )  # fmt: skip
     found = s.out[:k].copy()
+    _weigh_shapes(found)
     order = np.argsort(found[:, measure.ROW], kind="stable")
     measure.mark_wings(s.patches, s.rows, s.cols, s.index, found, k, order, np.float32(16))
     return found, FrameNoise(s.mean.copy(), s.var.copy(), gain, kappa2, tau2)
+
+
+def _weigh_shapes(found: NDArray[np.float32]) -> None:
+    """Lower the SNR of what is too wide or too long for a Bragg spot, softly.
+
+    Grains of ice rings and particle tracks are significant, but not as sharp as the
+    frame's sharp spots, nor round. A weight keeps strong odd spots that a cut would lose.
+    """
+    snr, width = found[:, measure.SNR], found[:, measure.WIDTH]
+    strong = np.flatnonzero(snr > 8)
+    limit = MAX_WIDTH
+    if strong.size >= 20:
+        strong = strong[np.argsort(-snr[strong])[:100]]
+        limit = max(limit, 1.5 * float(np.quantile(width[strong], 0.25)))
+    weight = np.minimum(1, limit / np.maximum(width, 0.1))
+    long = (found[:, measure.ELONGATION] > MAX_ELONGATION) & (found[:, measure.N_PIXELS] >= 6)
+    weight[long] *= MAX_ELONGATION / found[long, measure.ELONGATION]
+    found[:, measure.SNR] *= weight
 
 
 _ring_cache: dict[float, tuple[NDArray[np.int32], NDArray[np.int32]]] = {}
