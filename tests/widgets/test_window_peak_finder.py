@@ -96,17 +96,19 @@ def test_dragging_the_line_of_the_histogram_sets_the_minimum_snr(window, run_fil
     assert dock.link.session.n_peaks < many
 
 
-def test_going_to_another_frame_searches_it_and_comes_back_without_a_search(
-    window, run_file, qtbot
-):
+def test_going_to_another_frame_searches_it_and_shows_its_histogram(window, run_file, qtbot):
     viewer, dock = window(run_file)
+    session = dock.link.session
+    first = session.peaks_of(0)
     viewer.dims.set_point(0, 4)
     rest(qtbot, dock)
-    session = dock.link.session
     assert near(session.peaks_of(4), spots(4)) >= 9
+    counts = dock.histogram.counts.copy()
     viewer.dims.set_point(0, 0)
-    assert not dock.engine.busy
-    assert f"<b>{len(session.peaks_of(0))} peaks</b> on frame 0" in dock.status.text()
+    assert f"<b>{len(first)} peaks</b> on frame 0" in dock.status.text()
+    rest(qtbot, dock)
+    assert list(session.peaks_of(0)["peak_id"]) == list(first["peak_id"])
+    assert not np.array_equal(dock.histogram.counts, counts)
 
 
 def test_without_live_only_the_button_searches(window, run_file, qtbot):

@@ -89,3 +89,13 @@ def test_view_of_wrong_files_shows_no_window(tmp_path):
 
     with pytest.raises(InputError, match=r"nothing\.h5"):
         demo.view([tmp_path / "nothing.h5"])
+
+
+def test_sample_opens_a_simulated_run(make_napari_viewer, npe2pm):
+    from npe2 import PluginManifest
+
+    npe2pm.register(PluginManifest.from_distribution("napari-xtal"))
+    viewer = make_napari_viewer()
+    viewer.open_sample("napari-xtal", "simulated-bragg-run")
+    assert viewer.layers[0].name == "simulated_run"
+    assert viewer.layers[0].data.shape[0] == 12

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import warnings
 import zlib
 from collections import OrderedDict
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from napari_xtal.detector.frame import Frame
     from napari_xtal.peaks.candidates import Candidates
+    from napari_xtal.peaks.peakfinder8 import Rings
     from napari_xtal.peaks.plan import DetectorPlan
 
 #: Types the kernels are compiled for; others are converted to one of them.
@@ -79,6 +81,8 @@ class PeakFinder:
                 )
         self.radius, self.panels, self.inv_d = radius, panels, inv_d
         self._plans: OrderedDict[tuple[Any, ...], DetectorPlan] = OrderedDict()
+        self._middle: NDArray[np.float32] | None = None
+        self._last_rings: tuple[tuple[float, ...], Rings] | None = None
         self._lock = threading.Lock()
 
     def candidates(
@@ -142,20 +146,47 @@ class PeakFinder:
     def _find_classic(
         self, image: NDArray[Any], params: PeakFinderParams, frame: int
     ) -> pd.DataFrame:
-        from napari_xtal.peaks import peakfinder8, threshold
+        # These methods have a background of their own; the plan is used for its mask and panels.
+        plan = self._plan(params.replace(background="auto"))
+        if params.method == "threshold":
+            from napari_xtal.peaks import threshold
 
-        plan = self._plan(params)
-        finder = peakfinder8 if params.method == "peakfinder8" else threshold
-        return finder.find(image, plan, self._radius(), params, frame, self._geometry)
+            limited = params.min_res or params.max_res or params.beam_stop_radius
+            radius = self._radius() if limited else None
+            return threshold.find(image, plan, radius, params, frame, self._geometry)
+        from napari_xtal.peaks import peakfinder8
+
+        return peakfinder8.find(
+            image, plan, self._rings(plan, params), params, frame, self._geometry
+        )
 
     def _radius(self) -> NDArray[Any]:
         """Distance from the beam centre, or from the middle of the frame."""
         if self.radius is not None:
             return self.radius
-        from napari_xtal.detector.radial import radius_map
+        with self._lock:
+            if self._middle is None:
+                from napari_xtal.detector.radial import radius_map
 
-        ss, fs = self.good.shape
-        return radius_map((ss, fs), ((ss - 1) / 2, (fs - 1) / 2))
+                warnings.warn(
+                    "the beam centre is unknown: radii are counted from the middle of the frame; "
+                    "give a geometry",
+                    stacklevel=2,
+                )
+                ss, fs = self.good.shape
+                self._middle = radius_map((ss, fs), ((ss - 1) / 2, (fs - 1) / 2))
+            return self._middle
+
+    def _rings(self, plan: DetectorPlan, params: PeakFinderParams) -> Rings:
+        """Radius bins of peakfinder8; those of the last limits are kept."""
+        from napari_xtal.peaks.peakfinder8 import make_rings
+
+        radius = self._radius()
+        key = (params.min_res, params.max_res, params.beam_stop_radius)
+        with self._lock:
+            if self._last_rings is None or self._last_rings[0] != key:
+                self._last_rings = key, make_rings(plan, radius, params)
+            return self._last_rings[1]
 
     def _geometry(
         self, rows: NDArray[Any], cols: NDArray[Any]

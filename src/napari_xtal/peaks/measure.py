@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+from napari_xtal.peaks.kernels import CAP
 from napari_xtal.peaks.plan import MASKED, SCALE_ROWS, SEGMENT
 
 _JIT: dict[str, Any] = {"nogil": True, "cache": True, "boundscheck": False, "error_model": "numpy"}
@@ -28,6 +29,8 @@ TYPICAL_WIDTH = np.float32(1.2)
 FIRST_WIDE = 3
 #: Directions in which a line through a spot is looked for.
 N_AXES = 8
+_ANGLES = np.pi * np.arange(N_AXES) / N_AXES
+DIRECTIONS = np.stack([np.sin(_ANGLES), np.cos(_ANGLES)], 1).astype(np.float32)
 #: A line fainter than this share of the spot is the spot's own tail.
 FAINT_LINE = np.float32(0.15)
 #: Share of a ring's structure that adds up over a spot.
@@ -199,7 +202,7 @@ def _likelihood(patch, table, w, half, y0, x0, b, beta, gain, start):  # type: i
     wx = table[w, int(round((x0 - xi) * FRACTIONS)) + FRACTIONS // 2]
     a = PATCH + xi - half
     s = start
-    for turn in range(4):
+    for turn in range(3):
         f = g = p1 = total = np.float32(0)
         for i in range(2 * half + 1):
             line = patch[PATCH + yi + i - half, a : a + 2 * half + 1]
@@ -213,9 +216,9 @@ def _likelihood(patch, table, w, half, y0, x0, b, beta, gain, start):  # type: i
                     q = p / (beta + s * p)
                     f += n * q
                     g += n * q * q
-                    if turn == 3:
+                    if turn == 2:
                         total += n * math.log(np.float32(1) + s * p / beta)
-        if turn == 3:
+        if turn == 2:
             return 2 * (total - s * p1)
         if g <= 0:
             return np.float32(0)
@@ -379,16 +382,49 @@ def _smoothed(patch, y, x):  # type: ignore[no-untyped-def]
 
 
 @njit(**_JIT)
-def _ridge(patch, y0, x0, start, b):  # type: ignore[no-untyped-def]
+def _climb(patch):  # type: ignore[no-untyped-def]
+    """Walk from the centre to the highest 3x3 mean: the scan clamps very bright pixels."""
+    y = x = PATCH
+    here = _smoothed(patch, y, x)
+    for _ in range(6):
+        best_y, best_x, best = y, x, here
+        for i in range(y - 1, y + 2):
+            for j in range(x - 1, x + 2):
+                v = _smoothed(patch, i, j)
+                if v > best:
+                    best_y, best_x, best = i, j, v
+        if best_y == y and best_x == x:
+            break
+        y, x, here = best_y, best_x, best
+    return np.float32(y - PATCH), np.float32(x - PATCH)
+
+
+@njit(**_JIT)
+def _smooth(patch, smooth):  # type: ignore[no-untyped-def]
+    """Fill `smooth` with the 3x3 means of a patch without unusable pixels, border excluded."""
+    side = patch.shape[0]
+    column = np.empty(side, np.float32)
+    for y in range(1, side - 1):
+        up, mid, down, out = patch[y - 1], patch[y], patch[y + 1], smooth[y]
+        for x in range(side):
+            column[x] = up[x] + mid[x] + down[x]
+        for x in range(1, side - 1):
+            out[x] = (column[x - 1] + column[x] + column[x + 1]) * np.float32(1 / 9)
+
+
+@njit(**_JIT)
+def _ridge(patch, y0, x0, start, b, directions, smooth):  # type: ignore[no-untyped-def]
     """Brightest line through a position that goes on at both sides of the spot.
 
     Ice rings, streaks, particle tracks and shadow edges go on; a spot does not.
     Returns the line's height over the background (the lower side counts, so that a
     neighbouring spot makes no line) and the variance of its 3x3 means.
     """
+    side = patch.shape[0]
+    _smooth(patch, smooth)
     best, best_var = np.float32(0), np.float32(0)
     for axis in range(N_AXES):
-        dy, dx = math.sin(math.pi * axis / N_AXES), math.cos(math.pi * axis / N_AXES)
+        dy, dx = directions[axis, 0], directions[axis, 1]
         low = np.float32(np.inf)
         s2 = s1 = np.float32(0)
         n_all = 0
@@ -397,10 +433,13 @@ def _ridge(patch, y0, x0, start, b):  # type: ignore[no-untyped-def]
             n = 0
             for k in range(6):
                 d = direction * (start + k)
-                y, x = int(round(y0 + d * dy)), int(round(x0 + d * dx))
-                if y < 0 or x < 0 or y >= patch.shape[0] or x >= patch.shape[1]:
+                y, x = int(y0 + d * dy + np.float32(0.5)), int(x0 + d * dx + np.float32(0.5))
+                if y < 1 or x < 1 or y >= side - 1 or x >= side - 1:
                     continue
-                v = _smoothed(patch, y, x) - b
+                v = smooth[y, x]
+                if v - v != 0:
+                    v = _smoothed(patch, y, x)
+                v -= b
                 if v - v == 0:
                     s += v
                     s2 += v * v
@@ -429,6 +468,7 @@ def measure(  # type: ignore[no-untyped-def]
     buffer = np.empty(max(ring1.size, ring2.size), np.float32)
     mask = np.zeros((2 * PATCH + 1, 2 * PATCH + 1), np.uint8)
     stack = np.empty((2 * PATCH + 1) ** 2, np.int32)
+    smooth = np.empty((2 * PATCH + 1, 2 * PATCH + 1), np.float32)
     n_out = 0
     for i in range(n):
         patch = patches[i]
@@ -439,7 +479,7 @@ def measure(  # type: ignore[no-untyped-def]
         model = mean[bin_] + offset[r // SCALE_ROWS, c // SEGMENT]
         b = model
         v = v_b = texture = np.float32(0)
-        y = x = np.float32(0)
+        y, x = _climb(patch) if patch[PATCH, PATCH] >= CAP else (np.float32(0), np.float32(0))
         w = best_w = 1
         best = best_b = best_v = best_vb = np.float32(-1)
         stage = 0
@@ -520,8 +560,9 @@ def measure(  # type: ignore[no-untyped-def]
         )
         # A line through the spot is its background, and its graininess is noise.
         line, line_var = _ridge(
-            patch, PATCH + y, PATCH + x, np.float32(2.5) + np.float32(2.5) * WIDTHS[best_w], b
-        )
+            patch, PATCH + y, PATCH + x, np.float32(2.5) + np.float32(2.5) * WIDTHS[best_w], b,
+            DIRECTIONS, smooth,
+        )  # fmt: skip
         noise = v / np.float32(9)
         core = max(_smoothed(patch, yi, xi) - b, np.float32(1e-6))
         if line > max(np.float32(1.5) * math.sqrt(noise), FAINT_LINE * core):

@@ -7,6 +7,7 @@ shared by all threads.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,8 +33,8 @@ LAG = 3
 #: Neighbourhood that has to be free of masked pixels for a pixel to be "safe" [px].
 SAFE = 9
 #: Number of background samples per frame aimed at.
-N_SAMPLES = 280_000
-MIN_BIN_SAMPLES = 128
+N_SAMPLES = 140_000
+MIN_BIN_SAMPLES = 96
 
 MASKED, NEAR_MASK, SAFE_PIXEL = 0, 1, 2
 
@@ -74,7 +75,7 @@ class DetectorPlan:
     pairs: NDArray[np.int32]
     radial: bool
 
-    @property
+    @cached_property
     def n_good(self) -> int:
         """Number of usable pixels."""
         return int(np.count_nonzero(self.state))

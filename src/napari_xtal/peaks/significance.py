@@ -19,13 +19,15 @@ if TYPE_CHECKING:
 #: Candidates are kept from this significance on, so that a lower cut only filters.
 PERMISSIVE_SNR = 3.5
 #: A smoothed pixel this fraction of the lowest SNR above the background is measured.
-SCAN_Z = 0.72
+SCAN_Z = 0.82
 #: The background ring ends this far outside its inner edge [px].
 RING_WIDTH = 3.4
 #: Spots wider (sigma, px) and longer (ratio of axes) than this are weighted down.
 MAX_WIDTH, MAX_ELONGATION = 2.0, 3.5
 FIRST_CAPACITY = 65_536
 
+_LOWEST_FLOAT = np.array([-np.inf], np.float32)
+_LOWEST_INT = np.array([np.iinfo(np.int16).min], np.int16)
 _profiles = measure.profile_table()
 _scratch = threading.local()
 
@@ -65,6 +67,7 @@ class _Scratch:
         self.count, self.excess = np.empty(bins, np.int64), np.empty(bins, np.float32)
         self.offset = np.zeros((-(-plan.shape[0] // SCALE_ROWS), plan.segments.shape[1]), np.float32)
         self.block = np.empty(plan.block_lo.shape, np.float32)
+        self.block16 = np.empty(plan.block_lo.shape, np.int16)
         self.rows, self.cols = np.empty(FIRST_CAPACITY, np.int32), np.empty(FIRST_CAPACITY, np.int32)
         self.make_room(2048)
 
@@ -129,9 +132,13 @@ def candidates(
         kernels.thresholds(
             s.mean, s.var, gain, z, s.offset, plan.block_lo, plan.block_hi, s.excess, s.block
         )
+        block, lowest = s.block, _LOWEST_FLOAT
+        if integer and _fits_16_bits(s):
+            np.floor(s.block, out=s.block16, casting="unsafe")
+            block, lowest = s.block16, _LOWEST_INT
         n = kernels.scan(
-            image, plan.state, plan.bins, plan.segments, s.mean, s.offset, s.excess, s.block,
-            check, s.rows, s.cols,
+            image, plan.state, plan.bins, plan.segments, s.mean, s.offset, s.excess, block,
+            check, lowest, s.rows, s.cols,
         )  # fmt: skip
         if n >= 0:
             break
@@ -150,6 +157,14 @@ def candidates(
     order = np.argsort(found[:, measure.ROW], kind="stable")
     measure.mark_wings(s.patches, s.rows, s.cols, s.index, found, k, order, np.float32(16))
     return found, FrameNoise(s.mean.copy(), s.var.copy(), gain, kappa2, tau2)
+
+
+def _fits_16_bits(s: _Scratch) -> bool:
+    """Whether background and thresholds of the smoothed frame fit into 16-bit integers."""
+    spread = float(np.abs(s.offset).max()) if s.offset.size else 0.0
+    low = 16 * (float(s.mean.min()) - spread)
+    high = 16 * (float(s.mean.max()) + spread) + float(s.excess.max())
+    return low > -30_000 and high < 30_000
 
 
 def _weigh_shapes(found: NDArray[np.float32]) -> None:

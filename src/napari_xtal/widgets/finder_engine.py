@@ -150,7 +150,8 @@ class FinderEngine(QObject):
     def _on_frame(self, result: FrameResult) -> None:
         if self.link.closed:
             return
-        if not result.note:
+        # A search that is repeated for histogram and candidates brings nothing new.
+        if not result.note and not self.is_current(result.frame, result.params):
             self._commit(result.table, [result.frame], result.params)
         self.frame_done.emit(result)
 

@@ -82,7 +82,7 @@ class FinderPanel(QWidget):
         self.show_rejected = QCheckBox("Rejected", body)
         self.show_rejected.setObjectName("show_rejected")
         self.show_rejected.setToolTip(
-            "Show the candidates that were not taken as grey crosses; select their layer and hover "
+            "Show the candidates that were not taken as grey diamonds; select their layer and hover "
             "over one to see why."
         )
         self.colour = QComboBox(body)

@@ -28,6 +28,7 @@ _STEPS = 400
 SLIDERS: dict[str, tuple[str, float, float]] = {
     "false_peaks_per_frame": ("log", 1e-3, 1e3),
     "min_snr": ("linear", 0.0, 40.0),
+    "relative_snr": ("linear", 0.0, 0.5),
     "threshold": ("linear", 0.0, 2000.0),
     "min_pix_count": ("linear", 1, 20),
     "max_pix_count": ("log", 1, 1000),

@@ -240,15 +240,16 @@ class PeakFinderWidget(FinderPanel):
         self._on_settings(self.form.params.replace(min_snr=round(snr, 2)))
 
     def _on_step(self, _event: Any = None) -> None:
-        if self.engine is None or self.link is None or not self.live.isChecked():
+        if self.engine is None or self.link is None:
             return
         frame = self.link.shown_frame()
         if self._last is not None and self._last.frame == frame:
             return
-        if self.engine.is_current(frame, self.form.params) and not self.show_rejected.isChecked():
-            self._show_count(frame)
-            return
-        self.search_frame()
+        self.status.setText(
+            f"<b>{len(self.link.session.peaks_of(frame))} peaks</b> on frame {frame}"
+        )
+        if self.live.isChecked():
+            self.search_frame()
 
     def _on_live(self, on: bool) -> None:
         if on:
@@ -259,6 +260,8 @@ class PeakFinderWidget(FinderPanel):
             self.engine.cancel()
 
     def _on_frame_done(self, result: FrameResult) -> None:
+        if self.link is None or result.frame != self.link.shown_frame():
+            return  # the user went on; the peaks are in the session all the same
         self._last = result
         self.histogram.show_values(
             [*result.table["snr"], *result.rejected["snr"]], result.table["snr"], result.threshold
@@ -269,17 +272,12 @@ class PeakFinderWidget(FinderPanel):
             parts = [f"<b>{len(result.table)} peaks</b> on frame {result.frame}"]
             if result.expected_false is not None:
                 parts.append(f"{result.expected_false:.2g} expected from noise")
-            parts.append(f"{result.seconds * 1e3:.1f} ms")
+            took = result.seconds * 1e3
+            parts.append(f"{took:.0f} ms" if took >= 10 else f"{took:.1f} ms")
             self.status.setText(" · ".join(parts))
         if self.show_rejected.isChecked() and self.rejected is not None:
             self.rejected.show(result.rejected)
         self._show_state(None)
-
-    def _show_count(self, frame: int) -> None:
-        if self.link is not None:
-            n = len(self.link.session.peaks_of(frame))
-            self.status.setText(f"<b>{n} peaks</b> on frame {frame}")
-            self._last = None
 
     def _on_run_done(self, frames: list[int], cancelled: bool, hot: Any) -> None:
         if self.link is None or self.engine is None:

@@ -1,4 +1,4 @@
-"""Rejected candidates of the shown frame as small grey crosses, each with its reason."""
+"""Rejected candidates of the shown frame as small grey diamonds, each with its reason."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from napari_xtal.widgets.zoom_size import ZoomSize, camera_of
 if TYPE_CHECKING:
     import pandas as pd
 
-#: Most crosses drawn: the strongest ones; noise gives thousands of weak candidates.
+#: Most markers drawn: the strongest ones; noise gives thousands of weak candidates.
 MAX_SHOWN = 3000
 
 
 class RejectedView:
-    """A read-only Points layer beside the peaks layer; hovering a cross tells the reason.
+    """A read-only Points layer beside the peaks layer; hovering one tells the reason.
 
     Parameters
     ----------
@@ -52,8 +52,9 @@ class RejectedView:
                 features=features,
                 symbol=styles.REJECTED_SYMBOL,
                 size=styles.REJECTED_SIZE_PX,
-                border_width=0,
-                face_color=styles.REJECTED_COLOUR,
+                border_width=styles.REJECTED_BORDER,
+                border_color=styles.REJECTED_COLOUR,
+                face_color=styles.FACE_COLOUR,
                 projection_mode="none",
                 scale=self._image.scale,
                 translate=self._image.translate,
@@ -72,7 +73,7 @@ class RejectedView:
         self.layer.visible = True
 
     def hide(self) -> None:
-        """Hide the crosses."""
+        """Hide the markers."""
         if self.layer is not None and self.layer in self._viewer.layers:
             self.layer.visible = False
 

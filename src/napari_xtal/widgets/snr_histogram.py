@@ -12,6 +12,8 @@ from napari_xtal.widgets import styles
 
 #: Bins between the smallest and the largest SNR, equal in log SNR.
 N_BINS = 60
+#: Weaker candidates are not drawn; all of them are noise.
+LOWEST_SNR = 3.0
 #: Candidates above are counted in the last bin.
 MAX_SNR = 1000.0
 
@@ -86,7 +88,7 @@ class SnrHistogram(pg.PlotWidget):
             Position of the line; None hides it (a method without an SNR cut).
         """
         every, chosen = _usable(candidates), _usable(taken)
-        low = float(np.log10(max(every.min(), 0.5))) if len(every) else 0.0
+        low = float(np.log10(max(every.min(), LOWEST_SNR))) if len(every) else 0.0
         high = float(np.log10(every.max())) if len(every) else 2.0
         if threshold is not None and threshold > 0:
             low, high = min(low, np.log10(threshold)), max(high, np.log10(threshold))

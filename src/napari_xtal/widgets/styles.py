@@ -23,14 +23,15 @@ SNR_COLOUR_RANGE = (4.0, 50.0)
 
 PEAK_SYMBOL = "disc"
 PEAK_SIZE_PX = 11.0  # ring diameter in detector pixels: clear of a 7-pixel spot
-PEAK_BORDER = 0.12  # of the diameter
+PEAK_BORDER = 0.09  # of the diameter
 PEAK_LEAST_SCREEN_PX = 12.0  # diameter on the screen when zoomed out
 FACE_COLOUR = "transparent"  # the pixels of the spot stay visible
 
-REJECTED_SYMBOL = "x"
-REJECTED_SIZE_PX = 5.0
+REJECTED_SYMBOL = "diamond"
+REJECTED_SIZE_PX = 8.0
+REJECTED_BORDER = 0.08
 REJECTED_COLOUR = "#7f7f7f"
-REJECTED_LEAST_SCREEN_PX = 5.0
+REJECTED_LEAST_SCREEN_PX = 8.0
 
 HISTOGRAM_CANDIDATES = "#7f7f7f"
 HISTOGRAM_ACCEPTED = "#56B4E9"
