@@ -127,6 +127,26 @@ def bin_statistics(values, noise, start, quantum, mean, var, count):  # type: ig
 
 
 @njit(**_JIT)
+def smooth_profile(mean, var, count):  # type: ignore[no-untyped-def]
+    """Average neighbouring rings where their means agree within their errors.
+
+    Narrow rings of ice or powder, which do not agree, keep their own values.
+    """
+    n = mean.size
+    new_mean, new_var = mean.copy(), var.copy()
+    for b in range(1, n - 1):
+        total = np.float32(count[b - 1] + count[b + 1])
+        if count[b] == 0 or count[b - 1] == 0 or count[b + 1] == 0:
+            continue
+        side = np.float32(0.5) * (mean[b - 1] + mean[b + 1])
+        error = var[b] * (np.float32(1) / count[b] + np.float32(1) / total)
+        if (mean[b] - side) ** 2 < np.float32(4) * error:
+            new_mean[b] = np.float32(0.5) * (mean[b] + side)
+            new_var[b] = np.float32(0.5) * var[b] + np.float32(0.25) * (var[b - 1] + var[b + 1])
+    mean[:], var[:] = new_mean, new_var
+
+
+@njit(**_JIT)
 def deviance_excess(dev2, lam):  # type: ignore[no-untyped-def]
     """Excess N - lam of a Poisson count of mean `lam` whose deviance is `dev2`."""
     if lam > 1e5:

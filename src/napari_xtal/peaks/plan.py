@@ -33,7 +33,7 @@ LAG = 3
 #: Neighbourhood that has to be free of masked pixels for a pixel to be "safe" [px].
 SAFE = 9
 #: Number of background samples per frame aimed at.
-N_SAMPLES = 140_000
+N_SAMPLES = 200_000
 MIN_BIN_SAMPLES = 96
 
 MASKED, NEAR_MASK, SAFE_PIXEL = 0, 1, 2

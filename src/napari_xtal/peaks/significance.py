@@ -117,6 +117,9 @@ def candidates(
     kernels.bin_statistics(
         s.values, s.noise, plan.sample_start, quantum, s.mean, s.var, s.count
     )
+    if plan.radial:
+        kernels.smooth_profile(s.mean, s.var, s.count)
+        kernels.smooth_profile(s.mean, s.var, s.count)
     if integer:
         # No count in n samples still leaves a rate of about 1 in 2 n.
         np.maximum(s.var, 0.004, out=s.var)
