@@ -128,7 +128,8 @@ class Candidates:
         left = np.flatnonzero(out == 0)
         if params.min_distance > 0 and left.size > 1:
             order = left[np.argsort(-snr[left], kind="stable")]
-            near = m.thin(v, order, np.float32(params.min_distance))
+            by_row = np.argsort(v[order, m.ROW], kind="stable")
+            near = m.thin(v, order, by_row, np.float32(params.min_distance))
             out[order[near]] = 8
             left = np.flatnonzero(out == 0)
         if left.size > params.max_peaks:

@@ -17,8 +17,10 @@ from numba.extending import overload
 from napari_xtal.peaks.plan import BLOCK_COLS, BLOCK_ROWS, LAG, MASKED, SAFE_PIXEL, SCALE_ROWS, SEGMENT
 
 _JIT: dict[str, Any] = {"nogil": True, "cache": True, "boundscheck": False, "error_model": "numpy"}
+# Called from compiled code only: wrappers for Python would double the compilation.
+_INNER: dict[str, Any] = {**_JIT, "cache": False, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 # Re-ordered sums vectorise; NaN and infinity keep their meaning.
-_FAST: dict[str, Any] = {**_JIT, "fastmath": {"reassoc", "nsz", "contract"}}
+_INNER_FAST: dict[str, Any] = {**_INNER, "fastmath": {"reassoc", "nsz", "contract"}}
 
 #: Binomial kernel (1, 2, 1) x (1, 2, 1): sum of weights and of squared weights.
 KERNEL_SUM, KERNEL_SUM2 = np.float32(16.0), np.float32(36.0)
@@ -45,7 +47,7 @@ def gather(image, index, values, noise):  # type: ignore[no-untyped-def]
         noise[i] = np.float32(0.5) * d * d if finite else NEVER
 
 
-@njit(**_FAST)
+@njit(**_INNER_FAST)
 def _clipped_sum(x, centre, limit):  # type: ignore[no-untyped-def]
     """Sum and number of the deviations from `centre` within `limit`; x must be finite."""
     s = np.float32(0)
@@ -59,7 +61,19 @@ def _clipped_sum(x, centre, limit):  # type: ignore[no-untyped-def]
     return s, k
 
 
-@njit(**_JIT)
+@njit(**_INNER)
+def _median(x, n):  # type: ignore[no-untyped-def]
+    """Sort the first n values (insertion: n is small, and it compiles fast); return the middle."""
+    for i in range(1, n):
+        v, j = x[i], i
+        while j > 0 and x[j - 1] > v:
+            x[j] = x[j - 1]
+            j -= 1
+        x[j] = v
+    return x[n // 2]
+
+
+@njit(**_INNER)
 def _robust_start(values, noise):  # type: ignore[no-untyped-def]
     """Median of the values and a variance that outliers cannot spoil, from a few samples."""
     stride = max(values.size // 64, 1)
@@ -72,12 +86,12 @@ def _robust_start(values, noise):  # type: ignore[no-untyped-def]
             m += 1
     if m == 0:
         return np.float32(0), np.float32(0)
-    centre = np.median(x[:m])
+    centre = _median(x, m)
     spread = np.float32(0)
     for i in range(m):
         spread += abs(x[i] - centre)
     # The median of (a - b)^2 / 2 is 0.455 var for normal noise, but 0 for rare photons.
-    return centre, max(np.median(d[:m]) / np.float32(0.455), (spread / m) ** 2 * np.float32(0.5))
+    return centre, max(_median(d, m) / np.float32(0.455), (spread / m) ** 2 * np.float32(0.5))
 
 
 @njit(**_JIT)
@@ -132,21 +146,21 @@ def smooth_profile(mean, var, count):  # type: ignore[no-untyped-def]
 
     Narrow rings of ice or powder, which do not agree, keep their own values.
     """
-    n = mean.size
-    new_mean, new_var = mean.copy(), var.copy()
-    for b in range(1, n - 1):
-        total = np.float32(count[b - 1] + count[b + 1])
-        if count[b] == 0 or count[b - 1] == 0 or count[b + 1] == 0:
-            continue
-        side = np.float32(0.5) * (mean[b - 1] + mean[b + 1])
-        error = var[b] * (np.float32(1) / count[b] + np.float32(1) / total)
-        if (mean[b] - side) ** 2 < np.float32(4) * error:
-            new_mean[b] = np.float32(0.5) * (mean[b] + side)
-            new_var[b] = np.float32(0.5) * var[b] + np.float32(0.25) * (var[b - 1] + var[b + 1])
-    mean[:], var[:] = new_mean, new_var
+    # The ring before in its original state; values are replaced in place.
+    last_mean, last_var = mean[0], var[0]
+    for b in range(1, mean.size - 1):
+        this_mean, this_var = mean[b], var[b]
+        if count[b] > 0 and count[b - 1] > 0 and count[b + 1] > 0:
+            side = np.float32(0.5) * (last_mean + mean[b + 1])
+            total = np.float32(count[b - 1] + count[b + 1])
+            error = this_var * (np.float32(1) / count[b] + np.float32(1) / total)
+            if (this_mean - side) ** 2 < np.float32(4) * error:
+                mean[b] = np.float32(0.5) * (this_mean + side)
+                var[b] = np.float32(0.5) * this_var + np.float32(0.25) * (last_var + var[b + 1])
+        last_mean, last_var = this_mean, this_var
 
 
-@njit(**_JIT)
+@njit(**_INNER)
 def deviance_excess(dev2, lam):  # type: ignore[no-untyped-def]
     """Excess N - lam of a Poisson count of mean `lam` whose deviance is `dev2`."""
     if lam > 1e5:
@@ -243,7 +257,7 @@ def thresholds(mean, var, gain, z, offset, lo, hi, bin_excess, block):  # type: 
             block[i, s] = m + KERNEL_SUM * offset[tr, s * BLOCK_COLS // SEGMENT]
 
 
-@njit(**_FAST)
+@njit(**_INNER_FAST)
 def _not_finite(row):  # type: ignore[no-untyped-def]
     """Whether a row holds NaN or infinite values (x * 0 is then NaN)."""
     s = np.float32(0)
@@ -283,7 +297,7 @@ def _convert_overload(src, dst):  # type: ignore[no-untyped-def]
     return from_unsigned
 
 
-@njit(**_JIT)
+@njit(**_INNER)
 def _load_row(src, state, bins, segments, mean, offset, check, a, dst):  # type: ignore[no-untyped-def]
     """Convert columns a-2 … of a row to the working type, edges repeated.
 
@@ -308,19 +322,26 @@ def _load_row(src, state, bins, segments, mean, offset, check, a, dst):  # type:
         dst[c] = body[hi - lo - 1]
 
 
-@njit(**_JIT)
+@njit(**_INNER)
 def _weigh(a, b, c, out):  # type: ignore[no-untyped-def]
     for i in range(out.size):
         out[i] = a[i] + (b[i] + b[i]) + c[i]
 
 
-@njit(**_JIT)
+@njit(**_INNER)
+def _copy(src, dst):  # type: ignore[no-untyped-def]
+    # A loop, since an array assignment compiles its error message for two seconds.
+    for i in range(dst.size):
+        dst[i] = src[i]
+
+
+@njit(**_INNER)
 def _compare(x, floor, out):  # type: ignore[no-untyped-def]
     for i in range(out.size):
         out[i] = x[i] > floor[i]
 
 
-@njit(**_JIT)
+@njit(**_INNER)
 def _any(words, w):  # type: ignore[no-untyped-def]
     """Whether one of eight words is set."""
     a = words[w] | words[w + 1] | words[w + 2] | words[w + 3]
@@ -353,7 +374,7 @@ def scan(  # type: ignore[no-untyped-def]
         marks = np.zeros((3, (width + 63) // 64 * 64), np.uint8)
         words = marks.view(np.uint64)
         _load_row(image[0], state[0], bins[0], segments[0], mean, offset[0], check, a, f[0])
-        f[2][:] = f[0]
+        _copy(f[0], f[2])
         for r in range(n_ss + 1):
             # Smooth row r (needs rows r-1 and r+1), then judge row r-1 (smoothed r-2 … r).
             if r < n_ss:
@@ -362,7 +383,7 @@ def scan(  # type: ignore[no-untyped-def]
                     off = offset[q // SCALE_ROWS]
                     _load_row(image[q], state[q], bins[q], segments[q], mean, off, check, a, f[q % 3])
                 else:
-                    f[q % 3][:] = f[r % 3]
+                    _copy(f[r % 3], f[q % 3])
                 if r % BLOCK_ROWS == 0:
                     for s in range(a // BLOCK_COLS, (a + width - 1) // BLOCK_COLS + 1):
                         level = block[r // BLOCK_ROWS, s]

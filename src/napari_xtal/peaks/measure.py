@@ -19,6 +19,8 @@ from napari_xtal.peaks.kernels import CAP
 from napari_xtal.peaks.plan import MASKED, SCALE_ROWS, SEGMENT
 
 _JIT: dict[str, Any] = {"nogil": True, "cache": True, "boundscheck": False, "error_model": "numpy"}
+# Called from compiled code only: wrappers for Python would double the compilation.
+_INNER: dict[str, Any] = {**_JIT, "cache": False, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 
 #: Widths (sigma) of the spots looked for and half sides of their windows [px].
 WIDTHS = np.array([0.5, 0.8, 1.2, 1.8, 2.7, 4.0], np.float32)
@@ -91,7 +93,7 @@ def extract(image, state, panels, rows, cols, n, patches):  # type: ignore[no-un
                 dst[c] = np.float32(src[c]) if usable else np.float32(np.nan)
 
 
-@njit(**_JIT)
+@njit(**_INNER)
 def _ring(patch, offsets, quantum, v_model, buffer):  # type: ignore[no-untyped-def]
     """Clipped mean, variance and number of the background pixels around a candidate."""
     n = 0
@@ -136,7 +138,7 @@ def _ring(patch, offsets, quantum, v_model, buffer):  # type: ignore[no-untyped-
     return m, v, kept
 
 
-@njit(**_JIT)
+@njit(**_INNER)
 def _fit(patch, table, w, half, y0, x0, b):  # type: ignore[no-untyped-def]
     """Weighted sums of a Gaussian profile at (y0, x0) relative to the patch's centre.
 
@@ -169,7 +171,7 @@ def _fit(patch, table, w, half, y0, x0, b):  # type: ignore[no-untyped-def]
     return t, p2, p1, my, mx, np.float32(1) - p2 / lost
 
 
-@njit(**_JIT)
+@njit(**_INNER)
 def significance(t, p2, p1, v, v_b, gain):  # type: ignore[no-untyped-def]
     """Significance of a weighted sum `t` of background-subtracted values.
 
@@ -189,7 +191,7 @@ def significance(t, p2, p1, v, v_b, gain):  # type: ignore[no-untyped-def]
     return np.float32(math.sqrt(2 * lam * ((1 + e) * math.log1p(e) - e)))
 
 
-@njit(**_JIT)
+@njit(**_INNER)
 def _likelihood(patch, table, w, half, y0, x0, b, beta, gain, start):  # type: ignore[no-untyped-def]
     """Twice the log-likelihood ratio of a spot over none, for shifted Poisson counts.
 
@@ -226,7 +228,7 @@ def _likelihood(patch, table, w, half, y0, x0, b, beta, gain, start):  # type: i
     return np.float32(0)
 
 
-@njit(**_JIT)
+@njit(**_INNER)
 def _refine(patch, table, w, half, y0, x0, b, beta, gain, s):  # type: ignore[no-untyped-def]
     """Maximum-likelihood position for `s` quanta on a background of `beta` (Fisher scoring)."""
     y, x = y0, x0
@@ -271,30 +273,8 @@ def _refine(patch, table, w, half, y0, x0, b, beta, gain, s):  # type: ignore[no
     return y, x
 
 
-@njit(**_JIT)
-def _centre(patch, table, w, half, y0, x0, b, rounds):  # type: ignore[no-untyped-def]
-    """Windowed centroid (XWIN of SExtractor): the maximum of the matched filter."""
-    y, x = y0, x0
-    reach = np.float32(1.5) + np.float32(0.5) * WIDTHS[w]
-    for _ in range(rounds):
-        t, _p2, _p1, my, mx, lost = _fit(patch, table, w, half, y, x, b)
-        if t <= 0 or lost > 0.5:
-            break
-        dy = min(max(np.float32(2) * (my / t - (y - round(y))), np.float32(-0.7)), np.float32(0.7))
-        dx = min(max(np.float32(2) * (mx / t - (x - round(x))), np.float32(-0.7)), np.float32(0.7))
-        if abs(y + dy - y0) > reach or abs(x + dx - x0) > reach:
-            break
-        if max(abs(y + dy), abs(x + dx)) > PATCH - half - 1:
-            break
-        y += dy
-        x += dx
-        if abs(dy) + abs(dx) < 0.02:
-            break
-    return y, x
-
-
-@njit(**_JIT)
-def _sharpness(patch, i0, j0, b, sd):  # type: ignore[no-untyped-def]
+@njit(**_INNER)
+def _sharpness(patch, i0, j0, b, sd, e):  # type: ignore[no-untyped-def]
     """How much of the signal the brightest pixel's neighbours share.
 
     Returns the significance of the eight neighbours together or of the best 2x2
@@ -302,7 +282,7 @@ def _sharpness(patch, i0, j0, b, sd):  # type: ignore[no-untyped-def]
     pixel, and outside the brightest two (scaled up where masked pixels hide a part).
     """
     peak = patch[i0, j0] - b
-    e = np.zeros((3, 3), np.float32)
+    e[:] = 0
     n8 = 0
     s8 = second = np.float32(0)
     for i in range(3):
@@ -327,7 +307,7 @@ def _sharpness(patch, i0, j0, b, sd):  # type: ignore[no-untyped-def]
     return max(z8, z3), hidden * s8 / total, hidden * (s8 - second) / total
 
 
-@njit(**_JIT)
+@njit(**_INNER)
 def _grow(patch, i0, j0, b, level, mask, stack, out):  # type: ignore[no-untyped-def]
     """Collect the 8-connected pixels above `level`; fill the shape columns of `out`."""
     side = 2 * PATCH + 1
@@ -367,7 +347,7 @@ def _grow(patch, i0, j0, b, level, mask, stack, out):  # type: ignore[no-untyped
         out[WIDTH] = max(out[WIDTH], math.sqrt(max(half_sum, np.float32(0))))
 
 
-@njit(**_JIT)
+@njit(**_INNER)
 def _smoothed(patch, y, x):  # type: ignore[no-untyped-def]
     """Mean of the usable pixels of a 3x3 window; NaN where there are none."""
     s = np.float32(0)
@@ -381,25 +361,24 @@ def _smoothed(patch, y, x):  # type: ignore[no-untyped-def]
     return s / n if n else np.float32(np.nan)
 
 
-@njit(**_JIT)
+@njit(**_INNER)
 def _climb(patch):  # type: ignore[no-untyped-def]
     """Walk from the centre to the highest 3x3 mean: the scan clamps very bright pixels."""
     y = x = PATCH
-    here = _smoothed(patch, y, x)
+    best = np.float32(-np.inf)
     for _ in range(6):
-        best_y, best_x, best = y, x, here
-        for i in range(y - 1, y + 2):
-            for j in range(x - 1, x + 2):
-                v = _smoothed(patch, i, j)
-                if v > best:
-                    best_y, best_x, best = i, j, v
-        if best_y == y and best_x == x:
+        y0, x0 = y, x
+        for k in range(9):
+            i, j = y0 - 1 + k // 3, x0 - 1 + k % 3
+            v = _smoothed(patch, i, j)
+            if v > best:
+                y, x, best = i, j, v
+        if y == y0 and x == x0:
             break
-        y, x, here = best_y, best_x, best
     return np.float32(y - PATCH), np.float32(x - PATCH)
 
 
-@njit(**_JIT)
+@njit(**_INNER)
 def _smooth(patch, smooth):  # type: ignore[no-untyped-def]
     """Fill `smooth` with the 3x3 means of a patch without unusable pixels, border excluded."""
     side = patch.shape[0]
@@ -412,7 +391,7 @@ def _smooth(patch, smooth):  # type: ignore[no-untyped-def]
             out[x] = (column[x - 1] + column[x] + column[x + 1]) * np.float32(1 / 9)
 
 
-@njit(**_JIT)
+@njit(**_INNER)
 def _ridge(patch, y0, x0, start, b, directions, smooth):  # type: ignore[no-untyped-def]
     """Brightest line through a position that goes on at both sides of the spot.
 
@@ -469,6 +448,7 @@ def measure(  # type: ignore[no-untyped-def]
     mask = np.zeros((2 * PATCH + 1, 2 * PATCH + 1), np.uint8)
     stack = np.empty((2 * PATCH + 1) ** 2, np.int32)
     smooth = np.empty((2 * PATCH + 1, 2 * PATCH + 1), np.float32)
+    block = np.empty((3, 3), np.float32)
     n_out = 0
     for i in range(n):
         patch = patches[i]
@@ -480,12 +460,13 @@ def measure(  # type: ignore[no-untyped-def]
         b = model
         v = v_b = texture = np.float32(0)
         y, x = _climb(patch) if patch[PATCH, PATCH] >= CAP else (np.float32(0), np.float32(0))
+        y_start, x_start = y, x
         w = best_w = 1
         best = best_b = best_v = best_vb = np.float32(-1)
-        stage = 0
         # Stage 0: quick test at the pixel. 1: centred, sharp. 2: widen. 3: sharpen. 4: final.
+        stage, rounds, new_ring = 0, 0, True
         while True:
-            if stage == 0 or (stage == 2 and w == FIRST_WIDE):
+            if new_ring:
                 # A wide spot fills the inner ring: take its background further out.
                 ring = ring1 if stage == 0 else ring2
                 m, v_ring, k = _ring(flat, ring, quantum, v_bin, buffer)
@@ -499,24 +480,43 @@ def measure(  # type: ignore[no-untyped-def]
                 trust = spread / (spread + v_mean)
                 b = model + trust * delta
                 v_b = trust * v_mean + STRUCTURE_SHARE * structure[bin_]
+                new_ring = False
                 if stage == 0:
                     texture = v_ring / v_m
-            t, p2, p1, _my, _mx, lost = _fit(patch, table, w, HALF[w], y, x, b)
+            t, p2, p1, my, mx, lost = _fit(patch, table, w, HALF[w], y, x, b)
+            if rounds:
+                # Windowed centroid (XWIN of SExtractor): the maximum of the matched filter.
+                rounds -= 1
+                dy = np.float32(2) * (my / t - (y - round(y)))
+                dx = np.float32(2) * (mx / t - (x - round(x)))
+                dy = min(max(dy, np.float32(-0.7)), np.float32(0.7))
+                dx = min(max(dx, np.float32(-0.7)), np.float32(0.7))
+                far = max(abs(y + dy - y_start), abs(x + dx - x_start))
+                outside = max(abs(y + dy), abs(x + dx)) > PATCH - HALF[w] - 1
+                if t <= 0 or lost > 0.5 or outside or far > 1.5 + 0.5 * WIDTHS[w]:
+                    rounds = 0
+                else:
+                    y += dy
+                    x += dx
+                    if abs(dy) + abs(dx) < np.float32(0.02):
+                        rounds = 0
+                    continue
             s = significance(t, p2, p1, v, v_b, gain)
-            if stage > 0 and s > snr_min - np.float32(0.5) and v < FEW_QUANTA * gain * gain:
+            if stage == 0:
+                if w == 1 and s < snr_min - np.float32(1.0):
+                    w = FIRST_WIDE
+                    continue
+                if w > 1 and s < snr_min - np.float32(0.5):
+                    break
+                stage, w, rounds, y_start, x_start = 1, 1, 2, y, x
+                continue
+            if s > snr_min - np.float32(0.5) and v < FEW_QUANTA * gain * gain:
                 d = _likelihood(
                     patch, table, w, HALF[w], y, x, b, v / (gain * gain), gain, t / p2 / gain
                 )  # fmt: skip
                 shrink = v * p2 / (v * p2 + v_b * p1 * p1)
                 s = min(s, np.float32(math.sqrt(max(d, np.float32(0)) * shrink)))
-            if stage == 0:
-                if s < snr_min - np.float32(1.0):
-                    t, p2, p1, _my, _mx, lost = _fit(patch, table, 3, HALF[3], y, x, b)
-                    if significance(t, p2, p1, v, v_b, gain) < snr_min - np.float32(0.5):
-                        break
-                y, x = _centre(patch, table, 1, HALF[1], y, x, b, 2)
-                stage = 1
-            elif stage == 1:
+            if stage == 1:
                 best, best_w, best_b, best_v, best_vb = s, w, b, v, v_b
                 stage, w = 2, 2
             elif stage == 2:
@@ -524,18 +524,18 @@ def measure(  # type: ignore[no-untyped-def]
                     best, best_w, best_b, best_v, best_vb = s, w, b, v, v_b
                 if s < best or w == WIDTHS.size - 1:
                     b, v, v_b = best_b, best_v, best_vb
-                    stage, w = 3, 0
+                    y_start, x_start = y, x
                     if best_w > 1:
-                        stage, w = 4, best_w
-                        y, x = _centre(patch, table, w, HALF[w], y, x, b, 3)
+                        stage, w, rounds = 4, best_w, 3
+                    else:
+                        stage, w = 3, 0
                 else:
                     w += 1
+                    new_ring = w == FIRST_WIDE
             elif stage == 3:
-                stage, w = 4, (0 if s > best else best_w)
-                y, x = _centre(patch, table, w, HALF[w], y, x, b, 3)
+                stage, w, rounds = 4, (0 if s > best else best_w), 3
             else:
-                best, best_w = s, w
-                stage = 5
+                best, best_w, stage = s, w, 5
                 break
         if stage != 5 or best < snr_min:
             continue
@@ -576,7 +576,7 @@ def measure(  # type: ignore[no-untyped-def]
         o[ROW], o[COL], o[SNR], o[BACKGROUND], o[SIGMA] = r + y, c + x, best, b, sd
         o[WIDTH], o[MISSING], o[HEIGHT] = WIDTHS[best_w], lost, t / p2
         o[TEXTURE], o[PARENT] = texture, -1
-        z, share1, share2 = _sharpness(patch, i0, j0, b, sd)
+        z, share1, share2 = _sharpness(patch, i0, j0, b, sd, block)
         o[NEIGHBOURS], o[SPILL] = z, min(share1, np.float32(2) * share2)
         level = b + max(np.float32(2) * sd, np.float32(0.1) * (top - b))
         _grow(patch, i0, j0, b, level, mask, stack, o)
@@ -625,11 +625,13 @@ def mark_wings(patches, rows, cols, index, peaks, n, order, reach):  # type: ign
 
 
 @njit(**_JIT)
-def thin(peaks, order, distance):  # type: ignore[no-untyped-def]
-    """Return which of the peaks, strongest first, lie near a stronger one that stays."""
+def thin(peaks, order, by_row, distance):  # type: ignore[no-untyped-def]
+    """Return which of the peaks, strongest first, lie near a stronger one that stays.
+
+    `by_row` sorts the peaks named by `order` by row.
+    """
     n = order.size
     near = np.zeros(n, np.bool_)
-    by_row = np.argsort(peaks[order, ROW])
     place = np.empty(n, np.int64)
     for k in range(n):
         place[by_row[k]] = k

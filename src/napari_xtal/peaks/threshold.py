@@ -16,7 +16,6 @@ import numpy as np
 from napari_xtal.errors import ParameterError
 from napari_xtal.peaks import threshold_kernels as k
 from napari_xtal.peaks.candidates import peak_frame
-from napari_xtal.peaks.measure import thin
 from napari_xtal.peaks.plan import MASKED
 
 if TYPE_CHECKING:
@@ -127,6 +126,6 @@ def _kept(
             inside &= r <= params.max_res
         order = order[inside]
     if params.min_distance > 0 and order.size > 1:
-        order = order[~thin(found, order, params.min_distance)]
+        order = order[~k.too_near(found, order, params.min_distance)]
     kept = order[: params.max_peaks]
     return kept[np.lexsort((found[kept, k.COL], found[kept, k.ROW]))]

@@ -156,6 +156,33 @@ def measure(image, values, state, panels, marks, found, out):  # type: ignore[no
 
 
 @njit(**JIT)
+def too_near(found, order, distance):  # type: ignore[no-untyped-def]
+    """Whether each peak, highest first, lies nearer than `distance` to a higher one that stays.
+
+    A peak can only be near to kept ones in its own and the 8 cells around it, whose
+    side is the distance.
+    """
+    side = max(distance, 1.0)
+    near = np.zeros(order.size, np.bool_)
+    n_cells = int(found[:, COL].max() / side) + 3
+    first = np.full((int(found[:, ROW].max() / side) + 3) * n_cells, -1, np.int32)
+    following = np.full(order.size, -1, np.int32)
+    for k in range(order.size):
+        y, x = found[order[k], ROW], found[order[k], COL]
+        cell = (int(y / side) + 1) * n_cells + int(x / side) + 1
+        for around in range(9):
+            other = first[cell + (around // 3 - 1) * n_cells + around % 3 - 1]
+            while other >= 0 and not near[k]:
+                dy, dx = found[order[other], ROW] - y, found[order[other], COL] - x
+                near[k] = dy * dy + dx * dx < distance * distance
+                other = following[other]
+        if not near[k]:
+            following[k] = first[cell]
+            first[cell] = k
+    return near
+
+
+@njit(**JIT)
 def _select(a, n, k):  # type: ignore[no-untyped-def]
     """Return the element of rank k among the first n of `a` (Hoare's quickselect)."""
     low, high = 0, n - 1
