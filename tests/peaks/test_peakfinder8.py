@@ -206,7 +206,9 @@ def test_resolution_limits_and_beam_stop():
         image[60:62, col : col + 2] += 300
 
     def columns(**limits):
-        table = find_peaks(image, radius=radius, params=PARAMS.replace(min_snr=3, threshold=100, **limits))
+        table = find_peaks(
+            image, radius=radius, params=PARAMS.replace(min_snr=3, threshold=100, **limits)
+        )
         return {int(c) for c in table["col"]}
 
     assert columns() == {70, 85, 110}

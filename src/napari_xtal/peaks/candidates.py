@@ -34,10 +34,11 @@ REASONS = (
 N_STRONG = 100
 #: Share of the spot's weight that may lie on masked pixels.
 MAX_MISSING = 0.5
-#: Neighbours of the brightest pixel must carry this significance …
-MIN_NEIGHBOURS = 2.6
+#: Neighbours of the brightest pixel must carry this significance, or this share of the
+#: height in sigma …
+MIN_NEIGHBOURS, MIN_NEIGHBOURS_PER_HEIGHT = 2.7, 0.03
 #: … and this share of a strong signal: the sharpest point spread (sigma 0.25 px) leaves 9 %.
-MIN_SPILL = 0.04
+MIN_SPILL = 0.08
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,8 @@ class Candidates:
 
     def _hot(self) -> NDArray[np.bool_]:
         v = self.values
-        hot = v[:, m.NEIGHBOURS] < MIN_NEIGHBOURS
+        height = v[:, m.HEIGHT] / np.maximum(v[:, m.SIGMA], 1e-6)
+        hot = v[:, m.NEIGHBOURS] < np.maximum(MIN_NEIGHBOURS, MIN_NEIGHBOURS_PER_HEIGHT * height)
         return hot | ((v[:, m.SPILL] < MIN_SPILL) & (v[:, m.SNR] > 10))
 
     def expected_false(self, params: PeakFinderParams) -> float:

@@ -396,19 +396,17 @@ def _ridge(patch, y0, x0, start, b, directions, smooth):  # type: ignore[no-unty
     """Brightest line through a position that goes on at both sides of the spot.
 
     Ice rings, streaks, particle tracks and shadow edges go on; a spot does not.
-    Returns the line's height over the background (the lower side counts, so that a
-    neighbouring spot makes no line) and the variance of its 3x3 means.
+    Returns the line's height over the background and the variance of its 3x3 means, both
+    of the lower side, so that a neighbouring spot makes no line.
     """
     side = patch.shape[0]
     _smooth(patch, smooth)
     best, best_var = np.float32(0), np.float32(0)
     for axis in range(N_AXES):
         dy, dx = directions[axis, 0], directions[axis, 1]
-        low = np.float32(np.inf)
-        s2 = s1 = np.float32(0)
-        n_all = 0
+        low, low_var = np.float32(np.inf), np.float32(0)
         for direction in (-1, 1):
-            s = np.float32(0)
+            s = s2 = np.float32(0)
             n = 0
             for k in range(6):
                 d = direction * (start + k)
@@ -423,14 +421,13 @@ def _ridge(patch, y0, x0, start, b, directions, smooth):  # type: ignore[no-unty
                     s += v
                     s2 += v * v
                     n += 1
-            s1 += s
-            n_all += n
-            if n >= 3:
-                low = min(low, s / n)
-        if n_all >= 6 and best < low < np.float32(np.inf):
-            best = low
-            best_var = max(s2 / n_all - (s1 / n_all) ** 2, np.float32(0))
-    return best, best_var
+            # A side that a mask hides cannot tell whether the line goes on.
+            mean = s / n if n >= 3 else np.float32(0)
+            if mean < low:
+                low, low_var = mean, s2 / max(n, 1) - mean * mean
+        if low > best:
+            best, best_var = low, low_var
+    return best, max(best_var, np.float32(0))
 
 
 @njit(**_JIT)

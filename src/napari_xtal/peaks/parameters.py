@@ -72,7 +72,7 @@ class PeakFinderParams:
         "peakfinder8: multiples of the radial sigma and of the local one; 0 = 5, CrystFEL's default.",
     )  # fmt: skip
     relative_snr: float = _param(
-        0.085, "Relative SNR", "", 0.0, 1.0, _S,
+        0.082, "Relative SNR", "", 0.0, 1.0, _S,
         "On frames of strong diffraction, where diffuse scattering, tails and minor lattices make "
         "more reports than noise does, peaks need this share of the SNR of the frame's strong "
         "peaks (median of its 100 strongest). Relaxed by the square root of "

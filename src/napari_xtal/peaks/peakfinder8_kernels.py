@@ -87,7 +87,10 @@ def _on_border(panels, r, c):  # type: ignore[no-untyped-def]
         return True
     p = panels[r, c]
     return (
-        panels[r - 1, c] != p or panels[r + 1, c] != p or panels[r, c - 1] != p or panels[r, c + 1] != p
+        panels[r - 1, c] != p
+        or panels[r + 1, c] != p
+        or panels[r, c - 1] != p
+        or panels[r, c + 1] != p
     )
 
 
