@@ -16,7 +16,7 @@ UNMARKED, MARKED, VISITED = 0, 1, 2
 
 
 @njit(**JIT)
-def fill(marks, panels, row, col, rows, cols, start):  # type: ignore[no-untyped-def]
+def fill(marks, panels, row, col, rows, cols, start):
     """Collect the marked pixels that are 8-connected to a marked one on its panel.
 
     They become visited; their positions go to `rows`, `cols` from `start` on, the

@@ -14,11 +14,24 @@ import numpy as np
 from numba import njit, types
 from numba.extending import overload
 
-from napari_xtal.peaks.plan import BLOCK_COLS, BLOCK_ROWS, LAG, MASKED, SAFE_PIXEL, SCALE_ROWS, SEGMENT
+from napari_xtal.peaks.plan import (
+    BLOCK_COLS,
+    BLOCK_ROWS,
+    LAG,
+    MASKED,
+    SAFE_PIXEL,
+    SCALE_ROWS,
+    SEGMENT,
+)
 
 _JIT: dict[str, Any] = {"nogil": True, "cache": True, "boundscheck": False, "error_model": "numpy"}
 # Called from compiled code only: wrappers for Python would double the compilation.
-_INNER: dict[str, Any] = {**_JIT, "cache": False, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+_INNER: dict[str, Any] = {
+    **_JIT,
+    "cache": False,
+    "no_cpython_wrapper": True,
+    "no_cfunc_wrapper": True,
+}
 # Re-ordered sums vectorise; NaN and infinity keep their meaning.
 _INNER_FAST: dict[str, Any] = {**_INNER, "fastmath": {"reassoc", "nsz", "contract"}}
 
@@ -36,7 +49,7 @@ STRIP_BYTES = 5120
 
 
 @njit(**_JIT)
-def gather(image, index, values, noise):  # type: ignore[no-untyped-def]
+def gather(image, index, values, noise):
     """Copy the background samples and half the squared difference to their partner."""
     flat = image.ravel()
     for i in range(index.size):
@@ -48,7 +61,7 @@ def gather(image, index, values, noise):  # type: ignore[no-untyped-def]
 
 
 @njit(**_INNER_FAST)
-def _clipped_sum(x, centre, limit):  # type: ignore[no-untyped-def]
+def _clipped_sum(x, centre, limit):
     """Sum and number of the deviations from `centre` within `limit`; x must be finite."""
     s = np.float32(0)
     k = np.float32(0)
@@ -62,7 +75,7 @@ def _clipped_sum(x, centre, limit):  # type: ignore[no-untyped-def]
 
 
 @njit(**_INNER)
-def _median(x, n):  # type: ignore[no-untyped-def]
+def _median(x, n):
     """Sort the first n values (insertion: n is small, and it compiles fast); return the middle."""
     for i in range(1, n):
         v, j = x[i], i
@@ -74,7 +87,7 @@ def _median(x, n):  # type: ignore[no-untyped-def]
 
 
 @njit(**_INNER)
-def _robust_start(values, noise):  # type: ignore[no-untyped-def]
+def _robust_start(values, noise):
     """Median of the values and a variance that outliers cannot spoil, from a few samples."""
     stride = max(values.size // 64, 1)
     x = np.empty(values.size // stride + 1, np.float32)
@@ -95,7 +108,7 @@ def _robust_start(values, noise):  # type: ignore[no-untyped-def]
 
 
 @njit(**_JIT)
-def bin_statistics(values, noise, start, quantum, mean, var, count):  # type: ignore[no-untyped-def]
+def bin_statistics(values, noise, start, quantum, mean, var, count):
     """Clipped mean and difference variance of each bin.
 
     Sparse bins borrow from their neighbours. The variance comes from pixel pairs a
@@ -141,7 +154,7 @@ def bin_statistics(values, noise, start, quantum, mean, var, count):  # type: ig
 
 
 @njit(**_JIT)
-def smooth_profile(mean, var, count):  # type: ignore[no-untyped-def]
+def smooth_profile(mean, var, count):
     """Average neighbouring rings where their means agree within their errors.
 
     Narrow rings of ice or powder, which do not agree, keep their own values.
@@ -161,7 +174,7 @@ def smooth_profile(mean, var, count):  # type: ignore[no-untyped-def]
 
 
 @njit(**_INNER)
-def deviance_excess(dev2, lam):  # type: ignore[no-untyped-def]
+def deviance_excess(dev2, lam):
     """Excess N - lam of a Poisson count of mean `lam` whose deviance is `dev2`."""
     if lam > 1e5:
         return math.sqrt(dev2 * lam)
@@ -173,8 +186,8 @@ def deviance_excess(dev2, lam):  # type: ignore[no-untyped-def]
 
 
 @njit(**_JIT)
-def gain_of(mean, var, count, integer):  # type: ignore[no-untyped-def]
-    """Data units per quantum from the variance-against-mean line of the bins.
+def gain_of(mean, var, count, integer):
+    """Return data units per quantum from the variance-against-mean line of the bins.
 
     Photon transfer (Janesick 2007): var = read noise + gain * mean.
     """
@@ -201,7 +214,7 @@ def gain_of(mean, var, count, integer):  # type: ignore[no-untyped-def]
 
 
 @njit(**_JIT)
-def tile_offsets(image, bins, state, mean, var, row_step, offset):  # type: ignore[no-untyped-def]
+def tile_offsets(image, bins, state, mean, var, row_step, offset):
     """Local minus modelled background per tile; 0 where it does not differ."""
     n_ss, n_fs = image.shape
     n_r, n_c = offset.shape
@@ -217,7 +230,8 @@ def tile_offsets(image, bins, state, mean, var, row_step, offset):  # type: igno
                 if st[c] != MASKED:
                     b = bn[c]
                     x = np.float32(row[c]) - mean[b]
-                    if x < np.float32(4.5) * math.sqrt(var[b]) + np.float32(1.0):
+                    # A shadow may lie far below the model, -inf must not.
+                    if -NEVER < x < np.float32(4.5) * math.sqrt(var[b]) + np.float32(1.0):
                         d += x
                         v += var[b]
                         k += np.float32(1)
@@ -231,7 +245,7 @@ def tile_offsets(image, bins, state, mean, var, row_step, offset):  # type: igno
 
 
 @njit(**_JIT)
-def thresholds(mean, var, gain, z, offset, lo, hi, bin_excess, block):  # type: ignore[no-untyped-def]
+def thresholds(mean, var, gain, z, offset, lo, hi, bin_excess, block):
     """Excess of the smoothed image a candidate needs, per bin, and its floor per block.
 
     The excess is the quantile of a scaled Poisson variable with the variance of
@@ -258,7 +272,7 @@ def thresholds(mean, var, gain, z, offset, lo, hi, bin_excess, block):  # type: 
 
 
 @njit(**_INNER_FAST)
-def _not_finite(row):  # type: ignore[no-untyped-def]
+def _not_finite(row):
     """Whether a row holds NaN or infinite values (x * 0 is then NaN)."""
     s = np.float32(0)
     for c in range(row.size):
@@ -266,30 +280,30 @@ def _not_finite(row):  # type: ignore[no-untyped-def]
     return s != 0
 
 
-def _convert(src, dst):  # type: ignore[no-untyped-def]
+def _convert(src, dst):
     """Copy pixel values, clamped where the destination is a 16-bit integer."""
     raise TypeError("only within compiled code")
 
 
 @overload(_convert)
-def _convert_overload(src, dst):  # type: ignore[no-untyped-def]
+def _convert_overload(src, dst):
     if isinstance(dst.dtype, types.Float):
 
-        def to_float(src, dst):  # type: ignore[no-untyped-def]
+        def to_float(src, dst):
             for c in range(src.size):
                 dst[c] = src[c]
 
         return to_float
     if isinstance(src.dtype, types.Integer) and src.dtype.signed:
 
-        def from_signed(src, dst):  # type: ignore[no-untyped-def]
+        def from_signed(src, dst):
             high, low = src.dtype.type(CAP), src.dtype.type(-CAP)
             for c in range(src.size):
                 dst[c] = max(min(src[c], high), low)
 
         return from_signed
 
-    def from_unsigned(src, dst):  # type: ignore[no-untyped-def]
+    def from_unsigned(src, dst):
         high = src.dtype.type(CAP)
         for c in range(src.size):
             dst[c] = min(src[c], high)
@@ -298,7 +312,7 @@ def _convert_overload(src, dst):  # type: ignore[no-untyped-def]
 
 
 @njit(**_INNER)
-def _load_row(src, state, bins, segments, mean, offset, check, a, dst):  # type: ignore[no-untyped-def]
+def _load_row(src, state, bins, segments, mean, offset, check, a, dst):
     """Convert columns a-2 … of a row to the working type, edges repeated.
 
     Masked and non-finite pixels take the value of the background.
@@ -323,33 +337,33 @@ def _load_row(src, state, bins, segments, mean, offset, check, a, dst):  # type:
 
 
 @njit(**_INNER)
-def _weigh(a, b, c, out):  # type: ignore[no-untyped-def]
+def _weigh(a, b, c, out):
     for i in range(out.size):
         out[i] = a[i] + (b[i] + b[i]) + c[i]
 
 
 @njit(**_INNER)
-def _copy(src, dst):  # type: ignore[no-untyped-def]
+def _copy(src, dst):
     # A loop, since an array assignment compiles its error message for two seconds.
     for i in range(dst.size):
         dst[i] = src[i]
 
 
 @njit(**_INNER)
-def _compare(x, floor, out):  # type: ignore[no-untyped-def]
+def _compare(x, floor, out):
     for i in range(out.size):
         out[i] = x[i] > floor[i]
 
 
 @njit(**_INNER)
-def _any(words, w):  # type: ignore[no-untyped-def]
+def _any(words, w):
     """Whether one of eight words is set."""
     a = words[w] | words[w + 1] | words[w + 2] | words[w + 3]
     return (a | words[w + 4] | words[w + 5] | words[w + 6] | words[w + 7]) != 0
 
 
 @njit(**_JIT)
-def scan(  # type: ignore[no-untyped-def]
+def scan(
     image, state, bins, segments, mean, offset, bin_excess, block, check, lowest, out_row, out_col
 ):
     """Find local maxima of the binomially smoothed frame above the background.
@@ -381,7 +395,9 @@ def scan(  # type: ignore[no-untyped-def]
                 q = r + 1
                 if q < n_ss:
                     off = offset[q // SCALE_ROWS]
-                    _load_row(image[q], state[q], bins[q], segments[q], mean, off, check, a, f[q % 3])
+                    _load_row(
+                        image[q], state[q], bins[q], segments[q], mean, off, check, a, f[q % 3]
+                    )
                 else:
                     _copy(f[r % 3], f[q % 3])
                 if r % BLOCK_ROWS == 0:
@@ -430,7 +446,7 @@ def scan(  # type: ignore[no-untyped-def]
 
 
 @njit(**_JIT)
-def correlation(image, pairs, bins, var):  # type: ignore[no-untyped-def]
+def correlation(image, pairs, bins, var):
     """Variance of the smoothed background relative to that of independent pixels, >= 1."""
     s = 0.0
     n = 0
@@ -452,7 +468,7 @@ def correlation(image, pairs, bins, var):  # type: ignore[no-untyped-def]
 
 
 @njit(**_JIT)
-def model_error(image, pairs, bins, mean, var, offset):  # type: ignore[no-untyped-def]
+def model_error(image, pairs, bins, mean, var, offset):
     """Variance of the modelled background about the true one, per pixel variance.
 
     Means over 7x7 windows scatter about the model by this beyond their own noise;
@@ -478,13 +494,12 @@ def model_error(image, pairs, bins, mean, var, offset):  # type: ignore[no-untyp
 
 
 @njit(**_JIT)
-def texture(image, state, index, start, var, out):  # type: ignore[no-untyped-def]
+def texture(image, state, index, start, var, out):
     """Structure of each bin: variance of grains of several pixels beyond pixel noise.
 
     Second differences over `GRAIN_LAG` pixels see the graininess of ice and powder rings,
     which near pixels share, but no smooth gradient.
     """
-    n_fs = image.shape[1]
     flat, good = image.ravel(), state.ravel()
     d2 = np.empty(2048, np.float32)
     for b in range(var.size):
@@ -509,3 +524,14 @@ def texture(image, state, index, start, var, out):  # type: ignore[no-untyped-de
             limit = np.float32(25) * q + np.float32(1)
         # Twice the scatter that normal noise gives the mean of n squares.
         out[b] = max(q - var[b] * (np.float32(1) + np.float32(3) / math.sqrt(n)), np.float32(0))
+
+
+@njit(**_JIT)
+def checksum(data):
+    """Weighted sum of the bytes of a mask: changes when any of them changes place or value."""
+    a = b = np.uint32(0)
+    for i in range(data.size):
+        v = np.uint32(data[i])
+        a += v * (np.uint32(i) * np.uint32(2654435761) + np.uint32(1))
+        b += v
+    return (np.uint64(a) << np.uint64(32)) | np.uint64(b)

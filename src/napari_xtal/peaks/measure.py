@@ -20,7 +20,12 @@ from napari_xtal.peaks.plan import MASKED, SCALE_ROWS, SEGMENT
 
 _JIT: dict[str, Any] = {"nogil": True, "cache": True, "boundscheck": False, "error_model": "numpy"}
 # Called from compiled code only: wrappers for Python would double the compilation.
-_INNER: dict[str, Any] = {**_JIT, "cache": False, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+_INNER: dict[str, Any] = {
+    **_JIT,
+    "cache": False,
+    "no_cpython_wrapper": True,
+    "no_cfunc_wrapper": True,
+}
 
 #: Widths (sigma) of the spots looked for and half sides of their windows [px].
 WIDTHS = np.array([0.5, 0.8, 1.2, 1.8, 2.7, 4.0], np.float32)
@@ -37,6 +42,8 @@ DIRECTIONS = np.stack([np.sin(_ANGLES), np.cos(_ANGLES)], 1).astype(np.float32)
 FAINT_LINE = np.float32(0.15)
 #: Share of a ring's structure that adds up over a spot.
 STRUCTURE_SHARE = np.float32(0.2)
+#: Half side of the window in which a saturated plateau is looked for [px].
+PLATEAU = 9
 #: Most a spot's SNR may exceed that of its 3x3 core over the graininess of the line.
 GRAIN_FACTOR = np.float32(1.0)
 #: Sub-pixel positions of the tabulated profiles.
@@ -70,7 +77,7 @@ def ring_offsets(inner: float, outer: float, step: int = 1) -> np.ndarray[Any, n
 
 
 @njit(**_JIT)
-def extract(image, state, panels, rows, cols, n, patches):  # type: ignore[no-untyped-def]
+def extract(image, state, panels, rows, cols, n, patches):
     """Cut out a patch around each candidate; pixels that must not be used become NaN."""
     n_ss, n_fs = image.shape
     side = 2 * PATCH + 1
@@ -94,7 +101,7 @@ def extract(image, state, panels, rows, cols, n, patches):  # type: ignore[no-un
 
 
 @njit(**_INNER)
-def _ring(patch, offsets, quantum, v_model, buffer):  # type: ignore[no-untyped-def]
+def _ring(patch, offsets, quantum, v_model, buffer):
     """Clipped mean, variance and number of the background pixels around a candidate."""
     n = 0
     s = q = np.float32(0)
@@ -139,7 +146,7 @@ def _ring(patch, offsets, quantum, v_model, buffer):  # type: ignore[no-untyped-
 
 
 @njit(**_INNER)
-def _fit(patch, table, w, half, y0, x0, b):  # type: ignore[no-untyped-def]
+def _fit(patch, table, w, half, y0, x0, b):
     """Weighted sums of a Gaussian profile at (y0, x0) relative to the patch's centre.
 
     Returns sum p (x - b), sum p^2, sum p, first moments of p (x - b) about the
@@ -172,7 +179,7 @@ def _fit(patch, table, w, half, y0, x0, b):  # type: ignore[no-untyped-def]
 
 
 @njit(**_INNER)
-def significance(t, p2, p1, v, v_b, gain):  # type: ignore[no-untyped-def]
+def significance(t, p2, p1, v, v_b, gain):
     """Significance of a weighted sum `t` of background-subtracted values.
 
     The sum is taken as a Poisson variable, scaled by ``gain * p2 / p1`` and shifted so
@@ -192,7 +199,7 @@ def significance(t, p2, p1, v, v_b, gain):  # type: ignore[no-untyped-def]
 
 
 @njit(**_INNER)
-def _likelihood(patch, table, w, half, y0, x0, b, beta, gain, start):  # type: ignore[no-untyped-def]
+def _likelihood(patch, table, w, half, y0, x0, b, beta, gain, start):
     """Twice the log-likelihood ratio of a spot over none, for shifted Poisson counts.
 
     Pixel values become quanta, ``(x - b) / gain + beta``, with background `beta`
@@ -229,7 +236,7 @@ def _likelihood(patch, table, w, half, y0, x0, b, beta, gain, start):  # type: i
 
 
 @njit(**_INNER)
-def _refine(patch, table, w, half, y0, x0, b, beta, gain, s):  # type: ignore[no-untyped-def]
+def _refine(patch, table, w, half, y0, x0, b, beta, gain, s):
     """Maximum-likelihood position for `s` quanta on a background of `beta` (Fisher scoring)."""
     y, x = y0, x0
     width2 = WIDTHS[w] * WIDTHS[w] + np.float32(1 / 12)
@@ -274,7 +281,7 @@ def _refine(patch, table, w, half, y0, x0, b, beta, gain, s):  # type: ignore[no
 
 
 @njit(**_INNER)
-def _sharpness(patch, i0, j0, b, sd, e):  # type: ignore[no-untyped-def]
+def _sharpness(patch, i0, j0, b, sd, e):
     """How much of the signal the brightest pixel's neighbours share.
 
     Returns the significance of the eight neighbours together or of the best 2x2
@@ -308,7 +315,7 @@ def _sharpness(patch, i0, j0, b, sd, e):  # type: ignore[no-untyped-def]
 
 
 @njit(**_INNER)
-def _grow(patch, i0, j0, b, level, mask, stack, out):  # type: ignore[no-untyped-def]
+def _grow(patch, i0, j0, b, level, mask, stack, out):
     """Collect the 8-connected pixels above `level`; fill the shape columns of `out`."""
     side = 2 * PATCH + 1
     mask[:] = 0
@@ -348,7 +355,7 @@ def _grow(patch, i0, j0, b, level, mask, stack, out):  # type: ignore[no-untyped
 
 
 @njit(**_INNER)
-def _smoothed(patch, y, x):  # type: ignore[no-untyped-def]
+def _smoothed(patch, y, x):
     """Mean of the usable pixels of a 3x3 window; NaN where there are none."""
     s = np.float32(0)
     n = 0
@@ -362,11 +369,11 @@ def _smoothed(patch, y, x):  # type: ignore[no-untyped-def]
 
 
 @njit(**_INNER)
-def _climb(patch):  # type: ignore[no-untyped-def]
-    """Walk from the centre to the highest 3x3 mean: the scan clamps very bright pixels."""
+def _climb(patch):
+    """Find the top of a very bright spot, which the scan clamps: its 3x3 mean, or plateau's middle."""
     y = x = PATCH
     best = np.float32(-np.inf)
-    for _ in range(6):
+    for _ in range(8):
         y0, x0 = y, x
         for k in range(9):
             i, j = y0 - 1 + k // 3, x0 - 1 + k % 3
@@ -375,11 +382,21 @@ def _climb(patch):  # type: ignore[no-untyped-def]
                 y, x, best = i, j, v
         if y == y0 and x == x0:
             break
+    # A saturated spot is flat on top.
+    n = sy = sx = 0
+    for i in range(max(y - PLATEAU, 0), min(y + PLATEAU + 1, patch.shape[0])):
+        for j in range(max(x - PLATEAU, 0), min(x + PLATEAU + 1, patch.shape[1])):
+            if patch[i, j] == patch[y, x]:
+                n += 1
+                sy += i
+                sx += j
+    if n >= 9:
+        return np.float32(sy / n - PATCH), np.float32(sx / n - PATCH)
     return np.float32(y - PATCH), np.float32(x - PATCH)
 
 
 @njit(**_INNER)
-def _smooth(patch, smooth):  # type: ignore[no-untyped-def]
+def _smooth(patch, smooth):
     """Fill `smooth` with the 3x3 means of a patch without unusable pixels, border excluded."""
     side = patch.shape[0]
     column = np.empty(side, np.float32)
@@ -392,7 +409,7 @@ def _smooth(patch, smooth):  # type: ignore[no-untyped-def]
 
 
 @njit(**_INNER)
-def _ridge(patch, y0, x0, start, b, directions, smooth):  # type: ignore[no-untyped-def]
+def _ridge(patch, y0, x0, start, b, directions, smooth):
     """Brightest line through a position that goes on at both sides of the spot.
 
     Ice rings, streaks, particle tracks and shadow edges go on; a spot does not.
@@ -431,7 +448,7 @@ def _ridge(patch, y0, x0, start, b, directions, smooth):  # type: ignore[no-unty
 
 
 @njit(**_JIT)
-def measure(  # type: ignore[no-untyped-def]
+def measure(
     patches, rows, cols, n, bins, mean, var, structure, offset, gain, kappa2, tau2, quantum,
     ring1, ring2, table, snr_min, index, out
 ):  # fmt: skip
@@ -472,6 +489,11 @@ def measure(  # type: ignore[no-untyped-def]
                 v_m = max(v_bin + gain * (m - mean[bin_]), np.float32(0.25) * v_bin)
                 v = kappa2 * max(v_m, np.float32(0.8) * v_ring)
                 v_mean = kappa2 * max(v_m, v_ring) / k
+                # The ring of a wide, bright spot lies on the spot itself: trust the model.
+                top = patch[PATCH, PATCH] - model
+                if m - model > np.float32(0.2) * top > 10 * math.sqrt(v_bin):
+                    m = model
+                    v_m, v = v_bin, kappa2 * v_bin
                 delta = m - model
                 spread = max(tau2 * v_m, delta * delta - np.float32(2) * v_mean)
                 trust = spread / (spread + v_mean)
@@ -583,7 +605,7 @@ def measure(  # type: ignore[no-untyped-def]
 
 
 @njit(**_JIT)
-def mark_wings(patches, rows, cols, index, peaks, n, order, reach):  # type: ignore[no-untyped-def]
+def mark_wings(patches, rows, cols, index, peaks, n, order, reach):
     """Mark peaks that are part of a brighter one (column PARENT = its row in `peaks`).
 
     `order` sorts the peaks by row. A weaker peak within `reach` of a stronger one
@@ -622,7 +644,7 @@ def mark_wings(patches, rows, cols, index, peaks, n, order, reach):  # type: ign
 
 
 @njit(**_JIT)
-def thin(peaks, order, by_row, distance):  # type: ignore[no-untyped-def]
+def thin(peaks, order, by_row, distance):
     """Return which of the peaks, strongest first, lie near a stronger one that stays.
 
     `by_row` sorts the peaks named by `order` by row.

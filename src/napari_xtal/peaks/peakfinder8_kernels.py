@@ -20,7 +20,7 @@ N_COLUMNS = 8
 
 
 @njit(**JIT)
-def radial_limits(image, rings, n_rings, min_snr, threshold):  # type: ignore[no-untyped-def]
+def radial_limits(image, rings, n_rings, min_snr, threshold):
     """Clipped mean of each ring and the limit above which a pixel may belong to a peak.
 
     `rings` is `n_rings` at pixels that must not be used. Rings whose pixels are
@@ -66,7 +66,7 @@ def radial_limits(image, rings, n_rings, min_snr, threshold):  # type: ignore[no
 
 
 @njit(**JIT)
-def mark_above(image, rings, upper, marks):  # type: ignore[no-untyped-def]
+def mark_above(image, rings, upper, marks):
     """Mark finite pixels above the limit of their ring and return how many there are."""
     n = 0
     for r in range(image.shape[0]):
@@ -80,7 +80,7 @@ def mark_above(image, rings, upper, marks):  # type: ignore[no-untyped-def]
 
 
 @njit(**JIT)
-def _on_border(panels, r, c):  # type: ignore[no-untyped-def]
+def _on_border(panels, r, c):
     """Whether a pixel lies in the outermost row or column of its panel."""
     n_ss, n_fs = panels.shape
     if r == 0 or c == 0 or r == n_ss - 1 or c == n_fs - 1:
@@ -95,7 +95,7 @@ def _on_border(panels, r, c):  # type: ignore[no-untyped-def]
 
 
 @njit(**JIT)
-def _disc(image, rings, panels, upper, row, col, panel, reach):  # type: ignore[no-untyped-def]
+def _disc(image, rings, panels, upper, row, col, panel, reach):
     """Mean, standard deviation, maximum and number of the background pixels of a disc.
 
     Pixels of peaks lie above the limit of their ring, so the limit leaves them out.
@@ -126,9 +126,7 @@ def _disc(image, rings, panels, upper, row, col, panel, reach):  # type: ignore[
 
 
 @njit(**JIT)
-def _measure(  # type: ignore[no-untyped-def]
-    image, rings, panels, mean, upper, rows, cols, reach, min_snr, out
-):
+def _measure(image, rings, panels, mean, upper, rows, cols, reach, min_snr, out):
     """Measure one blob into `out`; return whether it passes the tests."""
     y = x = w = 0.0
     highest = -np.inf
@@ -160,9 +158,7 @@ def _measure(  # type: ignore[no-untyped-def]
 
 
 @njit(**JIT)
-def blobs(  # type: ignore[no-untyped-def]
-    image, rings, panels, mean, upper, marks, n_marked, min_snr, min_pix, max_pix, reach
-):
+def blobs(image, rings, panels, mean, upper, marks, n_marked, min_snr, min_pix, max_pix, reach):
     """Measure the connected pixels above the limits; one row per blob that is a peak."""
     rows, cols = np.empty(n_marked, np.int32), np.empty(n_marked, np.int32)
     out = np.empty((256, N_COLUMNS))

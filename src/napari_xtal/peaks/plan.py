@@ -108,7 +108,9 @@ def make_plan(
     """
     shape = (int(good.shape[0]), int(good.shape[1]))
     bins, radial = _bins(good, radius)
-    panel_map = np.zeros(shape, np.int16) if panels is None else np.ascontiguousarray(panels, np.int16)
+    panel_map = (
+        np.zeros(shape, np.int16) if panels is None else np.ascontiguousarray(panels, np.int16)
+    )
     if panel_map.shape != shape:
         raise InputError(f"panels have shape {panel_map.shape}, the frame has {shape}")
     state = _pixel_state(good, panel_map, with_panels=panels is not None)
@@ -126,9 +128,7 @@ def make_plan(
     )
 
 
-def _bins(
-    good: NDArray[np.bool_], radius: NDArray[Any] | None
-) -> tuple[NDArray[np.uint16], bool]:
+def _bins(good: NDArray[np.bool_], radius: NDArray[Any] | None) -> tuple[NDArray[np.uint16], bool]:
     shape = good.shape
     if radius is None:
         rows = (np.arange(shape[0]) // TILE)[:, None]

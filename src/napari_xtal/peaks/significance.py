@@ -65,15 +65,23 @@ class _Scratch:
         self.mean, self.var = np.empty(bins, np.float32), np.empty(bins, np.float32)
         self.texture = np.zeros(bins, np.float32)
         self.count, self.excess = np.empty(bins, np.int64), np.empty(bins, np.float32)
-        self.offset = np.zeros((-(-plan.shape[0] // SCALE_ROWS), plan.segments.shape[1]), np.float32)
+        self.offset = np.zeros(
+            (-(-plan.shape[0] // SCALE_ROWS), plan.segments.shape[1]), np.float32
+        )
         self.block = np.empty(plan.block_lo.shape, np.float32)
         self.block16 = np.empty(plan.block_lo.shape, np.int16)
-        self.rows, self.cols = np.empty(FIRST_CAPACITY, np.int32), np.empty(FIRST_CAPACITY, np.int32)
+        self.rows, self.cols = (
+            np.empty(FIRST_CAPACITY, np.int32),
+            np.empty(FIRST_CAPACITY, np.int32),
+        )
+        self.patches = np.empty((0, 0, 0), np.float32)
+        self.out = np.empty((0, measure.N_COLUMNS), np.float32)
+        self.index = np.empty(0, np.int64)
         self.make_room(2048)
 
     def make_room(self, n: int) -> None:
         """Make the candidate buffers hold at least `n` rows."""
-        if not hasattr(self, "out") or self.out.shape[0] < n:
+        if self.out.shape[0] < n:
             side = 2 * measure.PATCH + 1
             self.patches = np.empty((n, side, side), np.float32)
             self.out = np.empty((n, measure.N_COLUMNS), np.float32)
@@ -114,9 +122,7 @@ def candidates(
     integer = image.dtype.kind in "iu"
     quantum = np.float32(1.0 if integer else 0.0)
     kernels.gather(image, plan.sample_index, s.values, s.noise)
-    kernels.bin_statistics(
-        s.values, s.noise, plan.sample_start, quantum, s.mean, s.var, s.count
-    )
+    kernels.bin_statistics(s.values, s.noise, plan.sample_start, quantum, s.mean, s.var, s.count)
     if plan.radial:
         kernels.smooth_profile(s.mean, s.var, s.count)
         kernels.smooth_profile(s.mean, s.var, s.count)
@@ -135,7 +141,8 @@ def candidates(
         kernels.thresholds(
             s.mean, s.var, gain, z, s.offset, plan.block_lo, plan.block_hi, s.excess, s.block
         )
-        block, lowest = s.block, _LOWEST_FLOAT
+        block: NDArray[Any] = s.block
+        lowest: NDArray[Any] = _LOWEST_FLOAT
         if integer and _fits_16_bits(s):
             np.floor(s.block, out=s.block16, casting="unsafe")
             block, lowest = s.block16, _LOWEST_INT

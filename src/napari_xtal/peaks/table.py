@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -53,7 +53,7 @@ def empty_table() -> pd.DataFrame:
     return pd.DataFrame({name: pd.Series(dtype=dtype) for name, dtype in PEAK_COLUMNS.items()})
 
 
-def make_table(**columns: object) -> pd.DataFrame:
+def make_table(**columns: Any) -> pd.DataFrame:
     """Build a peak table from columns; the ones not given take their default.
 
     Parameters
@@ -76,15 +76,15 @@ def make_table(**columns: object) -> pd.DataFrame:
         if name not in columns:
             raise InputError(f"peak table: column '{name}' is missing; give frame, row and col")
     # The first per-peak array fixes the length, so that scalars can stand for whole columns.
-    n = max((len(v) for v in columns.values() if np.ndim(v) == 1), default=1)  # type: ignore[arg-type]
-    data: dict[str, object] = {}
+    n = max((len(v) for v in columns.values() if np.ndim(v) == 1), default=1)
+    data: dict[str, Any] = {}
     for name, dtype in PEAK_COLUMNS.items():
         value = columns.get(name, _DEFAULTS.get(name))
         if np.ndim(value) == 0:
             value = [value] * n
-        if len(value) != n:  # type: ignore[arg-type]
+        if len(value) != n:
             raise InputError(f"peak table: column '{name}' has another length than the others")
-        data[name] = pd.Series(value, dtype=dtype)  # type: ignore[arg-type,call-overload]
+        data[name] = pd.Series(value, dtype=dtype)  # type: ignore[call-overload]
     for name, value in columns.items():
         if name not in PEAK_COLUMNS:
             data[name] = value

@@ -26,7 +26,7 @@ _ON_PLATEAU = 3
 
 
 @njit(**JIT)
-def mark_above(values, state, threshold, marks):  # type: ignore[no-untyped-def]
+def mark_above(values, state, threshold, marks):
     """Mark usable, finite pixels above the threshold and return how many there are."""
     n = 0
     for r in range(values.shape[0]):
@@ -40,7 +40,7 @@ def mark_above(values, state, threshold, marks):  # type: ignore[no-untyped-def]
 
 
 @njit(**JIT)
-def _plateau(values, panels, marks, row, col, rows, cols):  # type: ignore[no-untyped-def]
+def _plateau(values, panels, marks, row, col, rows, cols):
     """Collect touching pixels of one value; return their number, 0 when a higher one touches."""
     n_ss, n_fs = marks.shape
     value, panel = values[row, col], panels[row, col]
@@ -65,7 +65,7 @@ def _plateau(values, panels, marks, row, col, rows, cols):  # type: ignore[no-un
 
 
 @njit(**JIT)
-def maxima(values, panels, marks, n_marked, min_pix, max_pix):  # type: ignore[no-untyped-def]
+def maxima(values, panels, marks, n_marked, min_pix, max_pix):
     """Find the local maxima of every blob of marked pixels, plateaus counted once.
 
     Returns per maximum its first pixel, its middle, and the pixels of its blob:
@@ -98,7 +98,7 @@ def maxima(values, panels, marks, n_marked, min_pix, max_pix):  # type: ignore[n
 
 
 @njit(**JIT)
-def _ring(image, state, panels, marks, row, col, panel, inner):  # type: ignore[no-untyped-def]
+def _ring(image, state, panels, marks, row, col, panel, inner):
     """Mean, standard deviation and number of the unmarked pixels of a ring."""
     n_ss, n_fs = image.shape
     outer = inner + RING_WIDTH
@@ -123,7 +123,7 @@ def _ring(image, state, panels, marks, row, col, panel, inner):  # type: ignore[
 
 
 @njit(**JIT)
-def measure(image, values, state, panels, marks, found, out):  # type: ignore[no-untyped-def]
+def measure(image, values, state, panels, marks, found, out):
     """Measure the maxima of `maxima` into the columns of this module."""
     n_ss, n_fs = image.shape
     for i in range(found.shape[0]):
@@ -156,7 +156,7 @@ def measure(image, values, state, panels, marks, found, out):  # type: ignore[no
 
 
 @njit(**JIT)
-def too_near(found, order, distance):  # type: ignore[no-untyped-def]
+def too_near(found, order, distance):
     """Whether each peak, highest first, lies nearer than `distance` to a higher one that stays.
 
     A peak can only be near to kept ones in its own and the 8 cells around it, whose
@@ -183,7 +183,7 @@ def too_near(found, order, distance):  # type: ignore[no-untyped-def]
 
 
 @njit(**JIT)
-def _select(a, n, k):  # type: ignore[no-untyped-def]
+def _select(a, n, k):
     """Return the element of rank k among the first n of `a` (Hoare's quickselect)."""
     low, high = 0, n - 1
     while low < high:
@@ -208,7 +208,7 @@ def _select(a, n, k):  # type: ignore[no-untyped-def]
 
 
 @njit(**JIT)
-def subtract_median(image, state, panels, half, out):  # type: ignore[no-untyped-def]
+def subtract_median(image, state, panels, half, out):
     """Subtract from each pixel the median of its window; NaN where it must not be used.
 
     Only usable, finite pixels of the same panel count; of an even number of values
