@@ -34,11 +34,13 @@ REASONS = (
 N_STRONG = 100
 #: Share of the spot's weight that may lie on masked pixels.
 MAX_MISSING = 0.5
-#: Neighbours of the brightest pixel must carry this significance, or this share of the
-#: height in sigma …
-MIN_NEIGHBOURS, MIN_NEIGHBOURS_PER_HEIGHT = 2.7, 0.03
-#: … and this share of a strong signal: the sharpest point spread (sigma 0.25 px) leaves 9 %.
-MIN_SPILL = 0.08
+#: Neighbours of the brightest pixel must carry this significance; a high pixel more,
+#: in proportion to its height in sigma, up to a limit.
+MIN_NEIGHBOURS, NEIGHBOURS_PER_HEIGHT, ENOUGH_NEIGHBOURS = 2.7, 0.03, 6.0
+#: Share of a strong signal that even the sharpest point spread (sigma 0.25 px: 9 %) leaves to
+#: the neighbours; below the second, significant neighbours do not help.
+MIN_SPILL, NO_SPILL = 0.05, 0.01
+CERTAIN_NEIGHBOURS = 20.0
 
 
 @dataclass(frozen=True)
@@ -93,10 +95,13 @@ class Candidates:
         return ok & ~self._hot() if params.reject_single_pixels else ok
 
     def _hot(self) -> NDArray[np.bool_]:
-        v = self.values
+        """Single pixels whose neighbours do not share the signal."""
+        v = self.values.astype(np.float64)
         height = v[:, m.HEIGHT] / np.maximum(v[:, m.SIGMA], 1e-6)
-        hot = v[:, m.NEIGHBOURS] < np.maximum(MIN_NEIGHBOURS, MIN_NEIGHBOURS_PER_HEIGHT * height)
-        return hot | ((v[:, m.SPILL] < MIN_SPILL) & (v[:, m.SNR] > 10))
+        needed = np.clip(NEIGHBOURS_PER_HEIGHT * height, MIN_NEIGHBOURS, ENOUGH_NEIGHBOURS)
+        neighbours, spill = v[:, m.NEIGHBOURS], v[:, m.SPILL]
+        least = np.where(neighbours < CERTAIN_NEIGHBOURS, MIN_SPILL, NO_SPILL)
+        return (neighbours < needed) | ((spill < least) & (v[:, m.SNR] > 10))
 
     def expected_false(self, params: PeakFinderParams) -> float:
         """Return the number of false peaks to be expected on this frame."""

@@ -143,7 +143,7 @@ def find_peaks(
     """
     image = np.asarray(image)
     if image.ndim != 2 or image.size == 0:
-        raise InputError(f"a frame must be 2-D (ss, fs) and not empty, got shape {image.shape}")
+        raise InputError(f"a frame must be 2-D (ss, fs), not empty; got shape {image.shape}")
     if image.dtype.kind not in "iufb":
         raise InputError(f"the frame has type {image.dtype}; give integers or floats")
     if good is None:

@@ -310,6 +310,8 @@ def _sharpness(patch, i0, j0, b, sd, e):
     z3 = best / (sd * np.float32(1.7320508)) - np.float32(0.8)
     total = max(peak + s8, np.float32(1e-6))
     # Masked neighbours (the core of a saturated spot) hide most of what was shared.
+    if n8 < 8 and peak < np.float32(100) * sd:
+        return max(z8, z3), np.float32(1), np.float32(1)
     hidden = np.float32(1 if n8 == 8 else 20)
     return max(z8, z3), hidden * s8 / total, hidden * (s8 - second) / total
 
