@@ -32,7 +32,7 @@ format: setup  ## let ruff repair what it can
 
 bench:  ## speed and quality against the peers (extra "bench")
 	@tools/setup_machine.sh bench
-	@$(BIN)/python -m benchmarks
+	@$(BIN)/python -m benchmarks all
 
 docs:  ## build the documentation into site/ (extra "docs")
 	@tools/setup_machine.sh docs

@@ -1,4 +1,7 @@
-"""``python -m benchmarks``: what can be measured, and how."""
+"""``python -m benchmarks``: what can be measured, and how; ``all`` measures it."""
+
+import subprocess
+import sys
 
 TEXT = """\
 Benchmarks of napari-xtal (peers: pip install --no-deps ondamonitor)
@@ -9,8 +12,21 @@ Benchmarks of napari-xtal (peers: pip install --no-deps ondamonitor)
                                      false peaks reported against asked for (simulated frames)
   python -m pytest benchmarks/test_speed.py
                                      milliseconds per frame and ratios to peakfinder8
+  python -m benchmarks all           these three, one after the other (about 30 minutes)
 
-Each takes --help (the last: pytest-benchmark's options)."""
+Each takes --help (the third: pytest-benchmark's options)."""
+
+COMMANDS = (
+    ["benchmarks.real_frames"],
+    ["benchmarks.ladder"],
+    ["benchmarks.ladder", "--detector", "xfel1m"],
+    ["pytest", "benchmarks/test_speed.py", "-q", "-s"],
+)
 
 if __name__ == "__main__":
-    print(TEXT)
+    if sys.argv[1:] != ["all"]:
+        print(TEXT)
+        sys.exit(0)
+    sys.exit(
+        max(subprocess.run([sys.executable, "-m", *c], check=False).returncode for c in COMMANDS)
+    )

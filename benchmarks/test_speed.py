@@ -98,7 +98,7 @@ def _measure(benchmark: Any, name: str, function: Any, inputs: list[Any], per_ca
 def test_ours(benchmark: Any, finder: Any, scenes: list[Scene], dtype: str) -> None:
     images = [s.image.astype(dtype) for s in scenes]
     table = _measure(benchmark, f"ours {dtype}",
-                     lambda im: finder.candidates(im, PARAMS).filter(PARAMS), images)  # fmt: skip
+                     lambda im: finder.find(im, PARAMS), images)  # fmt: skip
     assert len(table) > 30
 
 
@@ -122,7 +122,7 @@ def test_ours_two_threads(benchmark: Any, finder: Any, scenes: list[Scene]) -> N
     with ThreadPoolExecutor(2) as pool:
 
         def all_frames(_: int) -> list[Any]:
-            return list(pool.map(lambda im: finder.candidates(im, PARAMS).filter(PARAMS), images))
+            return list(pool.map(lambda im: finder.find(im, PARAMS), images))
 
         tables = _measure(benchmark, "ours 2 threads", all_frames, [0, 1], per_call=len(images))
     assert len(tables) == len(images)

@@ -147,7 +147,7 @@ def test_wide_range_of_values(params):
 
 @pytest.mark.parametrize("shape", [(0,), (5,), (2, 5, 5), ()])
 def test_frames_must_be_two_dimensional(shape):
-    with pytest.raises(InputError, match=r"2-D \(ss, fs\), got shape"):
+    with pytest.raises(InputError, match=r"2-D \(ss, fs\), not empty; got shape"):
         find_peaks(np.zeros(shape, np.uint16))
 
 

@@ -66,8 +66,10 @@ def _cached_finder(good: NDArray[np.bool_], radius: Any, panels: Any, inv_d: Any
     """Return the finder of a mask and geometry; the mask is compared by its whole content."""
     from napari_xtal.peaks.kernels import checksum
 
+    content = np.ascontiguousarray(good).view(np.uint8).ravel()
+    whole = content.size // 8 * 8
     key = (
-        good.shape, int(checksum(np.ascontiguousarray(good).view(np.uint8).ravel())),
+        good.shape, int(checksum(content[:whole].view(np.uint64))), content[whole:].tobytes(),
         _fingerprint(radius), _fingerprint(panels), _fingerprint(inv_d),
     )  # fmt: skip
     with _finders_lock:

@@ -69,7 +69,10 @@ class PeakFinder:
         self._lock = threading.Lock()
 
     def candidates(
-        self, image: NDArray[Any], params: PeakFinderParams | None = None, snr_min: float = 3.5
+        self,
+        image: NDArray[Any],
+        params: PeakFinderParams | None = None,
+        snr_min: float | None = None,
     ) -> Candidates:
         """Measure everything on a frame that could be a peak (method ``significance``).
 
@@ -80,8 +83,9 @@ class PeakFinder:
         params : PeakFinderParams, optional
             Only `local_bg_radius`, `beam_stop_radius` and `background` matter here;
             the others act in `Candidates.filter`.
-        snr_min : float
-            Candidates below this significance are not kept.
+        snr_min : float, optional
+            Candidates below this significance are not kept. Default: 4.25, or half a unit
+            below the cut of `params` where that is lower.
 
         Returns
         -------
@@ -93,12 +97,16 @@ class PeakFinder:
             When the frame's shape or type does not fit.
         """
         from napari_xtal.peaks import measure as m
+        from napari_xtal.peaks.calibration import snr_cut
         from napari_xtal.peaks.candidates import Candidates
-        from napari_xtal.peaks.significance import candidates
+        from napari_xtal.peaks.significance import PERMISSIVE_SNR, candidates
 
         params = params or PeakFinderParams()
         image = self._check(image)
         plan = self._plan(params)
+        if snr_min is None:
+            cut = params.min_snr or snr_cut(params.false_peaks_per_frame, plan.n_good)
+            snr_min = min(PERMISSIVE_SNR, cut - 0.5)
         noise = None
         if plan.n_good == 0:
             values = np.zeros((0, m.N_COLUMNS), np.float32)

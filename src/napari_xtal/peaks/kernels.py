@@ -527,11 +527,9 @@ def texture(image, state, index, start, var, out):
 
 
 @njit(**_JIT)
-def checksum(data):
-    """Weighted sum of the bytes of a mask: changes when any of them changes place or value."""
-    a = b = np.uint32(0)
-    for i in range(data.size):
-        v = np.uint32(data[i])
-        a += v * (np.uint32(i) * np.uint32(2654435761) + np.uint32(1))
-        b += v
-    return (np.uint64(a) << np.uint64(32)) | np.uint64(b)
+def checksum(words):
+    """Weighted sum of 64-bit words: changes with the value and with the place of any."""
+    total = np.uint64(0)
+    for i in range(words.size):
+        total += words[i] * ((np.uint64(i) << np.uint64(1)) | np.uint64(1))
+    return total

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from napari_xtal.peaks.plan import DetectorPlan
 
 #: Candidates are kept from this significance on, so that a lower cut only filters.
-PERMISSIVE_SNR = 3.5
+PERMISSIVE_SNR = 4.25
 #: A smoothed pixel this fraction of the lowest SNR above the background is measured.
 SCAN_Z = 0.82
 #: The background ring ends this far outside its inner edge [px].
@@ -96,7 +96,7 @@ def _buffers(plan: DetectorPlan) -> _Scratch:
 
 
 def candidates(
-    image: NDArray[Any], plan: DetectorPlan, ring_inner: float, snr_min: float = PERMISSIVE_SNR
+    image: NDArray[Any], plan: DetectorPlan, ring_inner: float, snr_min: float
 ) -> tuple[NDArray[np.float32], FrameNoise]:
     """Measure everything on a frame that could be a peak.
 

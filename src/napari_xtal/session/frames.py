@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import os
 import re
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -37,7 +36,7 @@ class FrameIndex:
         self._moved = dict(moved or {})
         self._absolute: dict[str, str] = {}
         self._by_id: dict[FrameId, int] | None = None
-        self._by_name: dict[FrameId, list[int]] = {}
+        self._by_name: dict[FrameId, list[int]] | None = None
         self._absent: dict[FrameId, int] = {}
         self._absent_ids: list[FrameId] = []
 
@@ -84,7 +83,7 @@ class FrameIndex:
         if (found := self._identities().get(known)) is not None:
             return found
         # A file that was moved together with the session: the name decides if it is unique.
-        alike = self._by_name.get(_named(known), [])
+        alike = self._names().get(_named(known), [])
         return alike[0] if len(alike) == 1 else self._absent_index(known)
 
     def _absent_index(self, identity: FrameId) -> int:
@@ -96,14 +95,18 @@ class FrameIndex:
     def _identities(self) -> dict[FrameId, int]:
         if self._by_id is None:
             self._by_id = {}
-            by_name: dict[FrameId, list[int]] = defaultdict(list)
-            for frame, found in enumerate(self.ids or ()):
-                known = FrameId(self._path(found.file), found.dataset, found.event)
+            for frame, (file, dataset, event) in enumerate(self.ids or ()):
                 # A frame that a run holds twice is labelled where it comes first.
-                if self._by_id.setdefault(known, frame) == frame:
-                    by_name[_named(known)].append(frame)
-            self._by_name = dict(by_name)
+                self._by_id.setdefault(FrameId(self._path(file), dataset, event), frame)
         return self._by_id
+
+    def _names(self) -> dict[FrameId, list[int]]:
+        """Return the frames by identity without folders; made only once a file is not found."""
+        if self._by_name is None:
+            self._by_name = {}
+            for known, frame in self._identities().items():
+                self._by_name.setdefault(_named(known), []).append(frame)
+        return self._by_name
 
     def _path(self, file: str) -> str:
         if file not in self._absolute:
@@ -126,24 +129,25 @@ def pack_ids(ids: Iterable[FrameId]) -> list[list[Any]]:
     A run of one frame with another event string is [file, dataset, event, None, 1].
     """
     packed: list[list[Any]] = []
-    for file, dataset, event in ids:
+    absolute = {"": ""}
+    expected: FrameId | None = None  # what would lengthen the last run
+    for found in ids:
+        file, dataset, event = found
+        if found == expected:
+            packed[-1][4] += 1
+            expected = FrameId(file, dataset, f"{packed[-1][2]}{packed[-1][3] + packed[-1][4]}")
+            continue
+        if file not in absolute:
+            absolute[file] = os.path.abspath(file)
         match = _STACK_EVENT.match(event)
         # A number that prints otherwise ("007") must come back as it was.
         if match is None or str(int(match[2])) != match[2]:
-            packed.append([os.path.abspath(file) if file else "", dataset, event, None, 1])
-            continue
-        prefix, number = match[1], int(match[2])
-        last = packed[-1] if packed else None
-        path = os.path.abspath(file) if file else ""
-        if (
-            last is not None
-            and last[:3] == [path, dataset, prefix]
-            and last[3] is not None
-            and last[3] + last[4] == number
-        ):
-            last[4] += 1
+            packed.append([absolute[file], dataset, event, None, 1])
+            expected = None
         else:
-            packed.append([path, dataset, prefix, number, 1])
+            prefix, number = match[1], int(match[2])
+            packed.append([absolute[file], dataset, prefix, number, 1])
+            expected = FrameId(file, dataset, f"{prefix}{number + 1}")
     return packed
 
 
