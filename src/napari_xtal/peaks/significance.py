@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_xtal.peaks import kernels, measure
+from napari_xtal.peaks import compiling, kernels, measure
 from napari_xtal.peaks.plan import N_SAMPLES, SCALE_ROWS
 
 if TYPE_CHECKING:
+    import subprocess
+
     from numpy.typing import NDArray
 
     from napari_xtal.peaks.plan import DetectorPlan
@@ -118,6 +120,7 @@ def candidates(
     FrameNoise
         Background and noise of the frame.
     """
+    helper = _helper_once()
     s = _buffers(plan)
     integer = image.dtype.kind in "iu"
     quantum = np.float32(1.0 if integer else 0.0)
@@ -157,6 +160,7 @@ def candidates(
     tau2 = kernels.model_error(image, plan.pairs, plan.bins, s.mean, s.var, s.offset)
     s.make_room(n)
     measure.extract(image, plan.state, plan.panels, s.rows, s.cols, n, s.patches)
+    compiling.wait_for(helper)
     k = measure.measure(
         s.patches, s.rows, s.cols, n, plan.bins, s.mean, s.var, s.texture, s.offset, np.float32(gain),
         np.float32(kappa2), np.float32(tau2), quantum, inner, outer, _profiles,
@@ -167,6 +171,20 @@ def candidates(
     order = np.argsort(found[:, measure.ROW], kind="stable")
     measure.mark_wings(s.patches, s.rows, s.cols, s.index, found, k, order, np.float32(16))
     return found, FrameNoise(s.mean.copy(), s.var.copy(), gain, kappa2, tau2)
+
+
+_first_call = threading.Lock()
+_started = False
+
+
+def _helper_once() -> subprocess.Popen[bytes] | None:
+    """Start the compiling helper at the first call of a process."""
+    global _started
+    with _first_call:
+        if _started:
+            return None
+        _started = True
+    return compiling.start_helper()
 
 
 def _fits_16_bits(s: _Scratch) -> bool:
