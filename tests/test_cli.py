@@ -101,6 +101,17 @@ def test_options_reach_the_finder(cli, run_file: Path, tmp_path: Path) -> None:
     assert np.allclose(sorted(rows), [20, 50, 75], atol=0.5)
 
 
+def test_hot_pixels_are_counted_in_one_line(cli, tmp_path: Path) -> None:
+    images = np.random.default_rng(5).poisson(10.0, (4, 96, 80)).astype(np.uint16)
+    images[:, [10, 40], [60, 30]] = 900
+    run = tmp_path / "run.h5"
+    with h5py.File(run, "w") as file:
+        file["entry/data/data"] = images
+    note = one_line(cli("find-peaks", run, "-q").stderr)
+    assert note.startswith("note: 2 single pixels fire in more than 5 % of the frames")
+    assert "--mask" in note
+
+
 def test_existing_output_is_refused_before_any_work(cli, run_file: Path, tmp_path: Path) -> None:
     out = tmp_path / "peaks.csv"
     out.write_text("mine")

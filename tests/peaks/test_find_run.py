@@ -121,6 +121,49 @@ def test_bad_pixels_of_one_frame_do_not_touch_the_others(params, half_side):
     assert counts[1] == counts[0] - 1 == counts[2] - 1
 
 
+def hot_frame(seed, *pixels):
+    image = make_frame(seed)
+    for row, col in pixels:
+        image[row, col] = 300
+    return image
+
+
+@pytest.mark.parametrize("rejected", [True, False])
+def test_single_pixels_that_fire_often_are_listed(rejected):
+    """A hot pixel in 4 of 10 frames and one in 2; spots on a place in all frames are no such."""
+    often, seldom = (0, 100), (50, 200)
+    src = Source(
+        [hot_frame(s, *[often] * (s % 3 == 0), *[seldom] * (s < 2)) for s in range(10)],
+        radius=make_radius(),
+    )
+    params = PeakFinderParams(false_peaks_per_frame=0.01, reject_single_pixels=rejected)
+    seen = []
+    table = find_peaks_in(src, params, on_frame=lambda _, t: seen.append(t.attrs))
+    assert table.attrs["hot_pixels"] == [(*often, 4)]
+    assert len(near(table, *often)) == (0 if rejected else 4)
+    assert all("hot_pixels" not in attrs for attrs in seen)
+
+
+def test_pixels_are_hot_only_above_a_share_of_the_frames():
+    from napari_xtal.peaks.find import _hot_pixels
+
+    hot, quiet = np.array([[5, 6]]), np.empty((0, 2), np.int64)
+    assert _hot_pixels([]) == []
+    assert _hot_pixels([hot] * 2) == []
+    assert _hot_pixels([hot] * 3 + [quiet] * 57) == []  # 5 % is not more than 5 %
+    assert _hot_pixels([hot] * 3 + [quiet] * 56) == [(5, 6, 3)]
+
+
+@each_method
+def test_tables_of_single_frames_can_be_joined(params):
+    """pandas compares attributes; those of a frame with hot pixels must allow it."""
+    frames = [hot_frame(s, (100, 100), (60 + s, 60)) for s in range(2)]
+    tables = [find_peaks(f, radius=make_radius(), params=params) for f in frames]
+    assert len(pd.concat(tables)) == sum(len(t) for t in tables)
+    if params.method == "significance":
+        assert sorted(tables[1].attrs["hot_pixels"]) == [(61, 60), (100, 100)]
+
+
 def test_progress_counts_every_frame():
     src = Source([make_frame(seed) for seed in range(5)], radius=make_radius(), failing={2})
     calls, threads = [], set()

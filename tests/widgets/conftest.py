@@ -42,9 +42,10 @@ def window(make_napari_viewer_proxy, qtbot):
     viewer = make_napari_viewer_proxy()
     docks = []
 
-    def open_window(path: Path | None = None, live: bool = True, data=None):
+    def open_window(path: Path | list[Path] | None = None, live: bool = True, data=None):
         if path is not None:
-            array, attributes, _ = read(str(path))[0]
+            names = [str(p) for p in path] if isinstance(path, list) else str(path)
+            array, attributes, _ = read(names)[0]
             finish_layer(viewer.add_image(array, **attributes))
             viewer.dims.set_point(0, 0)
         elif data is not None:

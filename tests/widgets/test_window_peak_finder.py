@@ -6,6 +6,7 @@ import gc
 import time
 import weakref
 
+import h5py
 import numpy as np
 import pytest
 from qtpy.QtWidgets import QApplication, QFileDialog, QWidget
@@ -13,8 +14,10 @@ from window_runs import GAP, N_FRAMES, SHAPE, make_frames, rest, spots, write_ru
 
 from napari_xtal.io.peak_lists import read_peaks
 from napari_xtal.peaks.parameters import PRESETS, PeakFinderParams
+from napari_xtal.peaks.table import make_table
 from napari_xtal.widgets import frame_search
 from napari_xtal.widgets.run_link import RunLink
+from napari_xtal.widgets.saving import save_peaks
 
 
 def near(table, places, reach=2.0) -> int:
@@ -241,34 +244,31 @@ def test_rejected_candidates_are_shown_with_reasons(window, run_file, qtbot):
     assert not layer.visible
 
 
-def test_hot_pixels_are_offered_for_the_mask(window, tmp_path, qtbot):
+@pytest.mark.parametrize("rejected", [True, False])
+def test_hot_pixels_are_offered_for_the_mask(window, tmp_path, qtbot, rejected):
     data = make_frames()
     data[:, 40, 40] = 400
     _, dock = window(write_run(tmp_path / "run.h5", data))
-    dock.form.row("reject_single_pixels").setChecked(False)
+    dock.form.row("reject_single_pixels").setChecked(rejected)
     dock.run.all_frames.click()
     qtbot.waitUntil(lambda: not dock.engine.running, timeout=60_000)
     assert not dock.hot.isHidden()
     session, n = dock.link.session, dock.link.session.n_peaks
     dock.hot.add.click()
-    assert session.n_peaks <= n - N_FRAMES
+    assert session.n_peaks == (n if rejected else n - N_FRAMES)
     assert dock.hot.isHidden()
     assert not dock.link.stack.frame(3).good[40, 40]
     assert np.isnan(dock.link.layer.data[3][40, 40])
     dock.run.all_frames.click()
     qtbot.waitUntil(lambda: not dock.engine.running, timeout=60_000)
     assert near(session.peaks, np.array([[40, 40]]), reach=0.6) == 0
-
-
-def test_hot_pixels_need_many_frames_and_small_spots():
-    from napari_xtal.peaks.table import make_table
-
-    rows = [(f, 5.0, 6.0, 1) for f in range(3)] + [(f, 9.0, 9.0, 20) for f in range(9)]
-    frame, row, col, size = zip(*rows, strict=True)
-    table = make_table(frame=list(frame), row=list(row), col=list(col), n_pixels=list(size))
-    assert frame_search.hot_pixels(table, 20).tolist() == [[5, 6]]
-    assert frame_search.hot_pixels(table, 1000).tolist() == []
-    assert frame_search.hot_pixels(table.iloc[:0], 20).shape == (0, 2)
+    assert dock.hot.isHidden()
+    save_peaks(tmp_path / "out.cxi", dock.link.source, session.peaks)
+    with h5py.File(tmp_path / "out.cxi") as file:
+        mask = file["entry_1/data_1/mask"][()]
+    expected = ~dock.link.source.unmasked.good
+    expected[40, 40] = True
+    np.testing.assert_array_equal(mask > 0, expected)
 
 
 @pytest.mark.parametrize("kind", ["masked", "nan", "constant"])
@@ -361,6 +361,46 @@ def test_session_in_use_elsewhere_is_told_and_can_be_taken_over(window, run_file
     rest(qtbot, dock)
     assert dock.link.session.n_peaks > 0
     assert dock.take_over.isHidden()
+
+
+def test_labels_follow_their_frames_when_files_are_opened_in_another_order(window, tmp_path):
+    files = [
+        write_run(tmp_path / f"part_{k}.h5", make_frames(6)[3 * k : 3 * k + 3]) for k in range(2)
+    ]
+    viewer, dock = window(files)
+    session = dock.link.session
+    label = int(session.peaks_of(0)["peak_id"].iloc[0])
+    session.label_peaks([label], "not-peak")
+    manual = session.add_peaks(make_table(frame=[4], row=[50.0], col=[60.0], source="manual"))
+    viewer.layers.remove(dock.link.layer)
+
+    _, again = window(files[::-1])
+    peaks = again.link.session.peaks.set_index("peak_id")
+    assert again.link.session.folder == session.folder
+    assert peaks.loc[label, ["frame", "label"]].tolist() == [3, "not-peak"]
+    assert peaks.loc[manual[0], ["frame", "row", "col"]].tolist() == [1, 50.0, 60.0]
+    again.viewer.layers.remove(again.link.layer)
+
+    _, alone = window(files[1])  # another run: a session of its own
+    assert alone.link.session.folder != session.folder
+
+
+def test_identities_of_many_frames_cost_little(tmp_path):
+    from napari_xtal.io.source import open_frames
+    from napari_xtal.session.store import Session
+
+    path = tmp_path / "many.h5"
+    with h5py.File(path, "w") as file:
+        file.create_dataset("entry/data/data", (100_000, 32, 32), "u2", chunks=(1, 32, 32))
+    source = open_frames(path)
+    for _ in range(2):
+        start = time.perf_counter()
+        session = Session.open_or_create(tmp_path / "many.xtal", [path], ids=source.ids)
+        seconds = time.perf_counter() - start
+        print(f"session of 100 000 frames opened in {seconds:.2f} s")
+        session.add_peaks(make_table(frame=[99_999], row=[5.0], col=[5.0]))
+        session.close()
+        assert seconds < 1.0
 
 
 def test_another_session_folder_can_be_chosen(window, run_file, tmp_path, qtbot):

@@ -194,6 +194,12 @@ def find_peaks(
         _write(path, source, table, searched, link)
     for index in sorted(failed):
         typer.echo(f"frame {index} failed ({source.ids[index].event}): {failed[index]}", err=True)
+    if hot := table.attrs["hot_pixels"]:
+        typer.echo(
+            f"note: {len(hot)} single pixel{'s fire' if len(hot) > 1 else ' fires'} in more than "
+            f"5 % of the frames (hot pixels); leave them out by --mask",
+            err=True,
+        )
     rate = f"{1000 * seconds / max(len(searched), 1):.1f} ms per frame"
     written = ", ".join(map(str, outputs)) or "nothing written (give -o)"
     stopped = len(searched) < n_frames

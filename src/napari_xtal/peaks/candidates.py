@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from napari_xtal.peaks import measure as m
+from napari_xtal.peaks import spots as m
 from napari_xtal.peaks.calibration import false_peaks_per_mpx, snr_cut
+from napari_xtal.peaks.candidate_kernels import thin
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -30,6 +31,7 @@ REASONS = (
     "too close to a stronger peak",
     "more than max_peaks",
 )
+_HOT_PIXEL = REASONS.index("hot pixel")
 #: Number of peaks that tell how strong a frame's diffraction is.
 N_STRONG = 100
 #: Share of the spot's weight that may lie on masked pixels.
@@ -50,7 +52,7 @@ class Candidates:
     Attributes
     ----------
     values : (n, N_COLUMNS) ndarray of float32
-        Columns of `napari_xtal.peaks.measure`.
+        Columns of `napari_xtal.peaks.spots`.
     radius, inv_d : (n,) ndarray
         Distance from the beam centre [px] and 1/d [1/nm]; NaN when unknown.
     panel : (n,) ndarray of int
@@ -136,7 +138,7 @@ class Candidates:
         if params.min_distance > 0 and left.size > 1:
             order = left[np.argsort(-snr[left], kind="stable")]
             by_row = np.argsort(v[order, m.ROW], kind="stable")
-            near = m.thin(v, order, by_row, np.float32(params.min_distance))
+            near = thin(v, order, by_row, np.float32(params.min_distance))
             out[order[near]] = 8
             left = np.flatnonzero(out == 0)
         if left.size > params.max_peaks:
@@ -145,8 +147,18 @@ class Candidates:
         return out
 
     def filter(self, params: PeakFinderParams, frame: int = 0) -> pd.DataFrame:
-        """Return the peak table that `params` select, strongest last in no particular order."""
-        return self._table(np.flatnonzero(self.reasons(params) == 0), frame)
+        """Return the peak table that `params` select, in no particular order.
+
+        ``attrs["hot_pixels"]`` lists (row, col) of the pixels that were left out as hot and
+        would have been peaks else. It is a list, not an array: pandas compares attributes
+        when it joins tables.
+        """
+        reasons = self.reasons(params)
+        table = self._table(np.flatnonzero(reasons == 0), frame)
+        hot = self.values[(reasons == _HOT_PIXEL) & (self.snr >= self.cut(params))]
+        places = np.rint(hot[:, [m.ROW, m.COL]]).astype(np.int64)
+        table.attrs["hot_pixels"] = [tuple(place) for place in places.tolist()]
+        return table
 
     def rejected(self, params: PeakFinderParams, frame: int = 0) -> pd.DataFrame:
         """Return the candidates that `params` reject, with a column ``reason``."""

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from napari_xtal.peaks import measure
+from napari_xtal.peaks import measure, spots
 
 #: A helper that takes longer than this is given up; the kernel is then compiled here [s].
 PATIENCE_S = 60.0
@@ -54,15 +54,15 @@ def wait_for(helper: subprocess.Popen[bytes] | None) -> None:
 
 def compile_measure() -> None:
     """Compile `measure.measure`, or load it from the cache, by a call with no candidates."""
-    side = 2 * measure.PATCH + 1
+    side = 2 * spots.PATCH + 1
     flat = np.ones(1, np.float32)
-    offsets = measure.ring_offsets(3.6, 7.0)
+    offsets = spots.ring_offsets(3.6, 7.0)
     number = np.float32(1)
     measure.measure(
         np.zeros((1, side, side), np.float32), np.zeros(1, np.int32), np.zeros(1, np.int32), 0,
         np.zeros((1, 1), np.uint16), flat, flat, flat, np.zeros((1, 1), np.float32),
-        number, number, number, number, offsets, offsets, measure.profile_table(), number,
-        np.zeros(1, np.int64), np.zeros((1, measure.N_COLUMNS), np.float32),
+        number, number, number, number, offsets, offsets, spots.profile_table(), number,
+        np.zeros(1, np.int64), np.zeros((1, spots.N_COLUMNS), np.float32),
     )  # fmt: skip
 
 

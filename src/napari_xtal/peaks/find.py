@@ -45,6 +45,11 @@ class FrameSourceLike(Protocol):
         """Return the panel number of each pixel."""
 
 
+#: A single pixel that fires in more than this share of the frames is no Bragg spot.
+HOT_SHARE = 0.05
+#: Fewest such frames: in a run of 20 frames 5 % is a single one.
+HOT_FRAMES = 3
+
 _finders: OrderedDict[tuple[Any, ...], PeakFinder] = OrderedDict()
 _finders_lock = threading.Lock()
 
@@ -190,8 +195,10 @@ def find_peaks_in(
     -------
     DataFrame
         Peak table in order of frames. ``attrs["parameters"]`` holds the parameters,
-        ``attrs["failed"]`` maps unreadable frames to the reason, and
-        ``attrs["frames"]`` lists the frames that were searched.
+        ``attrs["failed"]`` maps unreadable frames to the reason,
+        ``attrs["frames"]`` lists the frames that were searched, and
+        ``attrs["hot_pixels"]`` lists (row, col, n_frames) of the single pixels that
+        fire in more than `HOT_SHARE` of them, as peaks or rejected.
 
     Raises
     ------
@@ -208,6 +215,7 @@ def find_peaks_in(
     n_workers = workers or _n_processors()
     tables: dict[int, pd.DataFrame] = {}
     failed: dict[int, str] = {}
+    fired: list[NDArray[np.int64]] = []
 
     def work(index: int) -> tuple[int, pd.DataFrame | str]:
         frame = src.frame(index)
@@ -223,15 +231,47 @@ def find_peaks_in(
             failed[index] = result
         else:
             tables[index] = result
+            fired.append(_single_pixels(result, shared.good.shape))
             if on_frame is not None:
                 on_frame(index, result)
         if progress is not None:
             progress(done, len(wanted))
     table = concat(tables[i] for i in sorted(tables)) if tables else empty_table()
     table.attrs.update(
-        parameters=params.to_dict(), failed=failed, frames=sorted([*tables, *failed])
+        parameters=params.to_dict(),
+        failed=failed,
+        frames=sorted([*tables, *failed]),
+        hot_pixels=_hot_pixels(fired),
     )
     return table
+
+
+def _single_pixels(table: pd.DataFrame, shape: tuple[int, ...]) -> NDArray[np.int64]:
+    """Return (n, 2) places where one frame has a single bright pixel, as a peak or rejected.
+
+    Takes the rejected ones out of the table's attributes, in which pandas would have to
+    compare them when tables are joined.
+    """
+    rejected = table.attrs.pop("hot_pixels", [])
+    peaks = table.loc[table["n_pixels"] == 1, ["row", "col"]].to_numpy()
+    places = np.rint(np.concatenate([np.reshape(rejected, (-1, 2)), peaks])).astype(np.int64)
+    # The centre of noise on the rim may lie outside the frame.
+    return np.unique(np.clip(places, 0, np.subtract(shape, 1)), axis=0)
+
+
+def _hot_pixels(fired: list[NDArray[np.int64]]) -> list[tuple[int, int, int]]:
+    """Return (row, col, n_frames) of pixels that fire too often to be hit by Bragg peaks.
+
+    Parameters
+    ----------
+    fired : list of (n, 2) ndarray
+        The pixels of each frame.
+    """
+    if not fired:
+        return []
+    places, counts = np.unique(np.concatenate(fired), axis=0, return_counts=True)
+    often = (counts >= HOT_FRAMES) & (counts > HOT_SHARE * len(fired))
+    return [(r, c, n) for (r, c), n in zip(places[often].tolist(), counts[often].tolist())]
 
 
 def _find_on_frame(

@@ -96,7 +96,7 @@ class PeakFinder:
         InputError
             When the frame's shape or type does not fit.
         """
-        from napari_xtal.peaks import measure as m
+        from napari_xtal.peaks import spots as m
         from napari_xtal.peaks.calibration import snr_cut
         from napari_xtal.peaks.candidates import Candidates
         from napari_xtal.peaks.significance import PERMISSIVE_SNR, candidates
@@ -122,7 +122,11 @@ class PeakFinder:
     def find(
         self, image: NDArray[Any], params: PeakFinderParams | None = None, frame: int = 0
     ) -> pd.DataFrame:
-        """Find the peaks of one frame; see `find_peaks`."""
+        """Find the peaks of one frame; see `find_peaks`.
+
+        With method ``significance``, ``attrs["hot_pixels"]`` of the table lists (row, col) of
+        the single pixels that were rejected, see `Candidates.filter`.
+        """
         params = params or PeakFinderParams()
         if params.method == "significance":
             from napari_xtal.peaks.calibration import snr_cut

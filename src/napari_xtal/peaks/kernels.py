@@ -1,4 +1,4 @@
-"""Compiled per-frame loops of the default finder: background, scan, measurement.
+"""Compiled per-frame loops of the default finder: background and scan.
 
 Single-threaded and without the interpreter lock, so that a thread pool runs one
 frame per thread. The scan looks at every pixel once; all that follows touches
@@ -8,12 +8,12 @@ only the candidates.
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 from numba import njit, types
 from numba.extending import overload
 
+from napari_xtal.peaks.jit import INNER, INNER_FAST, JIT
 from napari_xtal.peaks.plan import (
     BLOCK_COLS,
     BLOCK_ROWS,
@@ -23,17 +23,6 @@ from napari_xtal.peaks.plan import (
     SCALE_ROWS,
     SEGMENT,
 )
-
-_JIT: dict[str, Any] = {"nogil": True, "cache": True, "boundscheck": False, "error_model": "numpy"}
-# Called from compiled code only: wrappers for Python would double the compilation.
-_INNER: dict[str, Any] = {
-    **_JIT,
-    "cache": False,
-    "no_cpython_wrapper": True,
-    "no_cfunc_wrapper": True,
-}
-# Re-ordered sums vectorise; NaN and infinity keep their meaning.
-_INNER_FAST: dict[str, Any] = {**_INNER, "fastmath": {"reassoc", "nsz", "contract"}}
 
 #: Binomial kernel (1, 2, 1) x (1, 2, 1): sum of weights and of squared weights.
 KERNEL_SUM, KERNEL_SUM2 = np.float32(16.0), np.float32(36.0)
@@ -48,7 +37,7 @@ CAP = 2047
 STRIP_BYTES = 5120
 
 
-@njit(**_JIT)
+@njit(**JIT)
 def gather(image, index, values, noise):
     """Copy the background samples and half the squared difference to their partner."""
     flat = image.ravel()
@@ -60,7 +49,7 @@ def gather(image, index, values, noise):
         noise[i] = np.float32(0.5) * d * d if finite else NEVER
 
 
-@njit(**_INNER_FAST)
+@njit(**INNER_FAST)
 def _clipped_sum(x, centre, limit):
     """Sum and number of the deviations from `centre` within `limit`; x must be finite."""
     s = np.float32(0)
@@ -74,7 +63,7 @@ def _clipped_sum(x, centre, limit):
     return s, k
 
 
-@njit(**_INNER)
+@njit(**INNER)
 def _median(x, n):
     """Sort the first n values (insertion: n is small, and it compiles fast); return the middle."""
     for i in range(1, n):
@@ -86,7 +75,7 @@ def _median(x, n):
     return x[n // 2]
 
 
-@njit(**_INNER)
+@njit(**INNER)
 def _robust_start(values, noise):
     """Median of the values and a variance that outliers cannot spoil, from a few samples."""
     stride = max(values.size // 64, 1)
@@ -107,7 +96,7 @@ def _robust_start(values, noise):
     return centre, max(_median(d, m) / np.float32(0.455), (spread / m) ** 2 * np.float32(0.5))
 
 
-@njit(**_JIT)
+@njit(**JIT)
 def bin_statistics(values, noise, start, quantum, mean, var, count):
     """Clipped mean and difference variance of each bin.
 
@@ -153,7 +142,7 @@ def bin_statistics(values, noise, start, quantum, mean, var, count):
             scale = np.float32(0)
 
 
-@njit(**_JIT)
+@njit(**JIT)
 def smooth_profile(mean, var, count):
     """Average neighbouring rings where their means agree within their errors.
 
@@ -173,7 +162,7 @@ def smooth_profile(mean, var, count):
         last_mean, last_var = this_mean, this_var
 
 
-@njit(**_INNER)
+@njit(**INNER)
 def deviance_excess(dev2, lam):
     """Excess N - lam of a Poisson count of mean `lam` whose deviance is `dev2`."""
     if lam > 1e5:
@@ -185,7 +174,7 @@ def deviance_excess(dev2, lam):
     return n - lam
 
 
-@njit(**_JIT)
+@njit(**JIT)
 def gain_of(mean, var, count, integer):
     """Return data units per quantum from the variance-against-mean line of the bins.
 
@@ -213,7 +202,7 @@ def gain_of(mean, var, count, integer):
     return 0.5 * ratio
 
 
-@njit(**_JIT)
+@njit(**JIT)
 def tile_offsets(image, bins, state, mean, var, row_step, offset):
     """Local minus modelled background per tile; 0 where it does not differ."""
     n_ss, n_fs = image.shape
@@ -244,7 +233,7 @@ def tile_offsets(image, bins, state, mean, var, row_step, offset):
             offset[tr, s] = diff[tr, s] / n[tr, s] if significant and n[tr, s] > 0 else 0
 
 
-@njit(**_JIT)
+@njit(**JIT)
 def thresholds(mean, var, gain, z, offset, lo, hi, bin_excess, block):
     """Excess of the smoothed image a candidate needs, per bin, and its floor per block.
 
@@ -271,7 +260,7 @@ def thresholds(mean, var, gain, z, offset, lo, hi, bin_excess, block):
             block[i, s] = m + KERNEL_SUM * offset[tr, s * BLOCK_COLS // SEGMENT]
 
 
-@njit(**_INNER_FAST)
+@njit(**INNER_FAST)
 def _not_finite(row):
     """Whether a row holds NaN or infinite values (x * 0 is then NaN)."""
     s = np.float32(0)
@@ -311,7 +300,7 @@ def _convert_overload(src, dst):
     return from_unsigned
 
 
-@njit(**_INNER)
+@njit(**INNER)
 def _load_row(src, state, bins, segments, mean, offset, check, a, dst):
     """Convert columns a-2 … of a row to the working type, edges repeated.
 
@@ -336,33 +325,33 @@ def _load_row(src, state, bins, segments, mean, offset, check, a, dst):
         dst[c] = body[hi - lo - 1]
 
 
-@njit(**_INNER)
+@njit(**INNER)
 def _weigh(a, b, c, out):
     for i in range(out.size):
         out[i] = a[i] + (b[i] + b[i]) + c[i]
 
 
-@njit(**_INNER)
+@njit(**INNER)
 def _copy(src, dst):
     # A loop, since an array assignment compiles its error message for two seconds.
     for i in range(dst.size):
         dst[i] = src[i]
 
 
-@njit(**_INNER)
+@njit(**INNER)
 def _compare(x, floor, out):
     for i in range(out.size):
         out[i] = x[i] > floor[i]
 
 
-@njit(**_INNER)
+@njit(**INNER)
 def _any(words, w):
     """Whether one of eight words is set."""
     a = words[w] | words[w + 1] | words[w + 2] | words[w + 3]
     return (a | words[w + 4] | words[w + 5] | words[w + 6] | words[w + 7]) != 0
 
 
-@njit(**_JIT)
+@njit(**JIT)
 def scan(
     image, state, bins, segments, mean, offset, bin_excess, block, check, lowest, out_row, out_col
 ):
@@ -445,7 +434,7 @@ def scan(
     return n_out
 
 
-@njit(**_JIT)
+@njit(**JIT)
 def correlation(image, pairs, bins, var):
     """Variance of the smoothed background relative to that of independent pixels, >= 1."""
     s = 0.0
@@ -467,7 +456,7 @@ def correlation(image, pairs, bins, var):
     return max(s / n, 1.0) if n > 100 else 1.0
 
 
-@njit(**_JIT)
+@njit(**JIT)
 def model_error(image, pairs, bins, mean, var, offset):
     """Variance of the modelled background about the true one, per pixel variance.
 
@@ -493,7 +482,7 @@ def model_error(image, pairs, bins, mean, var, offset):
     return max(s / n - 1.0 / 49.0, 0.0) if n > 50 else 1.0
 
 
-@njit(**_JIT)
+@njit(**JIT)
 def texture(image, state, index, start, var, out):
     """Structure of each bin: variance of grains of several pixels beyond pixel noise.
 
@@ -526,7 +515,7 @@ def texture(image, state, index, start, var, out):
         out[b] = max(q - var[b] * (np.float32(1) + np.float32(3) / math.sqrt(n)), np.float32(0))
 
 
-@njit(**_JIT)
+@njit(**JIT)
 def checksum(words):
     """Weighted sum of 64-bit words: changes with the value and with the place of any."""
     total = np.uint64(0)

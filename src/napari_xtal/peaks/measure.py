@@ -10,29 +10,37 @@ photons are many.
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 from numba import njit
 
+from napari_xtal.peaks.candidate_kernels import smoothed
+from napari_xtal.peaks.jit import INNER, INNER_FAST, JIT
 from napari_xtal.peaks.kernels import CAP
-from napari_xtal.peaks.plan import MASKED, SCALE_ROWS, SEGMENT
+from napari_xtal.peaks.plan import SCALE_ROWS, SEGMENT
+from napari_xtal.peaks.spots import (
+    BACKGROUND,
+    COL,
+    ELONGATION,
+    FRACTIONS,
+    HALF,
+    HEIGHT,
+    INTENSITY,
+    MAXIMUM,
+    MISSING,
+    N_PIXELS,
+    NEIGHBOURS,
+    PARENT,
+    PATCH,
+    ROW,
+    SIGMA,
+    SNR,
+    SPILL,
+    TEXTURE,
+    WIDTH,
+    WIDTHS,
+)
 
-_JIT: dict[str, Any] = {"nogil": True, "cache": True, "boundscheck": False, "error_model": "numpy"}
-# Called from compiled code only: wrappers for Python would double the compilation.
-_INNER: dict[str, Any] = {
-    **_JIT,
-    "cache": False,
-    "no_cpython_wrapper": True,
-    "no_cfunc_wrapper": True,
-}
-
-# Re-ordered sums vectorise; NaN and infinity keep their meaning.
-_INNER_FAST: dict[str, Any] = {**_INNER, "fastmath": {"reassoc", "nsz", "contract", "arcp"}}
-
-#: Widths (sigma) of the spots looked for and half sides of their windows [px].
-WIDTHS = np.array([0.5, 0.8, 1.2, 1.8, 2.7, 4.0], np.float32)
-HALF = np.array([2, 3, 4, 5, 7, 9], np.int64)
 #: Spots up to this width count in full; wider ones are weighted down by sqrt(width).
 TYPICAL_WIDTH = np.float32(1.2)
 #: Widths from this index on take their background from the outer ring.
@@ -49,62 +57,12 @@ STRUCTURE_SHARE = np.float32(0.2)
 PLATEAU = 9
 #: Most a spot's SNR may exceed that of its 3x3 core over the graininess of the line.
 GRAIN_FACTOR = np.float32(1.0)
-#: Sub-pixel positions of the tabulated profiles.
-FRACTIONS = 8
 LOG2 = np.float32(math.log(2))
 #: Below this background [quanta per pixel] the exact likelihood replaces the scaled sum.
 FEW_QUANTA = np.float32(20)
-#: Half side of the patch that is cut out around a candidate [px].
-PATCH = 16
-
-ROW, COL, INTENSITY, BACKGROUND, SIGMA, SNR, N_PIXELS, MAXIMUM = range(8)
-WIDTH, ELONGATION, NEIGHBOURS, SPILL, MISSING, TEXTURE, PARENT, HEIGHT = range(8, 16)
-N_COLUMNS = 16
 
 
-def profile_table() -> np.ndarray[Any, np.dtype[np.float32]]:
-    """Return Gaussian profiles, (width, sub-pixel position, pixel), pixel-averaged variance."""
-    table = np.zeros((WIDTHS.size, FRACTIONS + 1, 2 * int(HALF.max()) + 1), np.float32)
-    for w, (sigma, half) in enumerate(zip(WIDTHS, HALF, strict=True)):
-        for i in range(FRACTIONS + 1):
-            x = np.arange(-half, half + 1) - (i / FRACTIONS - 0.5)
-            table[w, i, : x.size] = np.exp(-0.5 * x**2 / (sigma**2 + 1 / 12))
-    return table
-
-
-def ring_offsets(inner: float, outer: float, step: int = 1) -> np.ndarray[Any, np.dtype[np.int32]]:
-    """Return positions of a ring of pixels in a flat patch, inner < distance <= outer."""
-    r, c = np.mgrid[-PATCH : PATCH + 1, -PATCH : PATCH + 1]
-    d = np.hypot(r, c)
-    keep = (d > inner) & (d <= outer) & ((r + c) % step == 0)
-    return np.flatnonzero(keep).astype(np.int32)
-
-
-@njit(**_JIT)
-def extract(image, state, panels, rows, cols, n, patches):
-    """Cut out a patch around each candidate; pixels that must not be used become NaN."""
-    n_ss, n_fs = image.shape
-    side = 2 * PATCH + 1
-    for i in range(n):
-        r0, c0 = rows[i] - PATCH, cols[i] - PATCH
-        panel = panels[rows[i], cols[i]]
-        lo, hi = max(c0, 0), min(c0 + side, n_fs)
-        for k in range(side):
-            line = patches[i, k]
-            r = r0 + k
-            if r < 0 or r >= n_ss:
-                line[:] = np.nan
-                continue
-            if lo > c0 or hi < c0 + side:
-                line[:] = np.nan
-            src, st, pn = image[r, lo:hi], state[r, lo:hi], panels[r, lo:hi]
-            dst = line[lo - c0 : hi - c0]
-            for c in range(src.size):
-                usable = (st[c] != MASKED) & (pn[c] == panel)
-                dst[c] = np.float32(src[c]) if usable else np.float32(np.nan)
-
-
-@njit(**_INNER)
+@njit(**INNER)
 def _ring(patch, offsets, quantum, v_model, buffer):
     """Clipped mean, variance and number of the background pixels around a candidate."""
     n = 0
@@ -149,7 +107,7 @@ def _ring(patch, offsets, quantum, v_model, buffer):
     return m, v, kept
 
 
-@njit(**_INNER)
+@njit(**INNER)
 def _fit(patch, table, w, half, y0, x0, b):
     """Weighted sums of a Gaussian profile at (y0, x0) relative to the patch's centre.
 
@@ -182,7 +140,7 @@ def _fit(patch, table, w, half, y0, x0, b):
     return t, p2, p1, my, mx, np.float32(1) - p2 / lost
 
 
-@njit(**_INNER)
+@njit(**INNER)
 def significance(t, p2, p1, v, v_b, gain):
     """Significance of a weighted sum `t` of background-subtracted values.
 
@@ -202,7 +160,7 @@ def significance(t, p2, p1, v, v_b, gain):
     return np.float32(math.sqrt(2 * lam * ((1 + e) * math.log1p(e) - e)))
 
 
-@njit(**_INNER_FAST)
+@njit(**INNER_FAST)
 def _newton_sums(n, p, beta, s, size):
     """First and second derivative of the log likelihood without their constant parts."""
     f = g = np.float32(0)
@@ -213,7 +171,7 @@ def _newton_sums(n, p, beta, s, size):
     return f, g
 
 
-@njit(**_INNER_FAST)
+@njit(**INNER_FAST)
 def _log_sum(n, p, scale, work, bits, size):
     """Sum of n * log(1 + scale * p), by exponent and series: unlike `log` it vectorises.
 
@@ -234,7 +192,7 @@ def _log_sum(n, p, scale, work, bits, size):
     return total
 
 
-@njit(**_INNER)
+@njit(**INNER)
 def _likelihood(patch, table, w, half, y0, x0, b, beta, gain, start, n, p, work, bits):
     """Twice the log-likelihood ratio of a spot over none, for shifted Poisson counts.
 
@@ -266,7 +224,7 @@ def _likelihood(patch, table, w, half, y0, x0, b, beta, gain, start, n, p, work,
     return 2 * (_log_sum(n, p, s / beta, work, bits, size) - s * p1)
 
 
-@njit(**_INNER)
+@njit(**INNER)
 def _refine(patch, table, w, half, y0, x0, b, beta, gain, s):
     """Maximum-likelihood position for `s` quanta on a background of `beta` (Fisher scoring)."""
     y, x = y0, x0
@@ -311,7 +269,7 @@ def _refine(patch, table, w, half, y0, x0, b, beta, gain, s):
     return y, x
 
 
-@njit(**_INNER)
+@njit(**INNER)
 def _sharpness(patch, i0, j0, b, sd, e):
     """How much of the signal the brightest pixel's neighbours share.
 
@@ -347,7 +305,7 @@ def _sharpness(patch, i0, j0, b, sd, e):
     return max(z8, z3), hidden * s8 / total, hidden * (s8 - second) / total
 
 
-@njit(**_INNER)
+@njit(**INNER)
 def _grow(patch, i0, j0, b, level, mask, stack, out):
     """Collect the 8-connected pixels above `level`; fill the shape columns of `out`."""
     side = 2 * PATCH + 1
@@ -387,21 +345,7 @@ def _grow(patch, i0, j0, b, level, mask, stack, out):
         out[WIDTH] = max(out[WIDTH], math.sqrt(max(half_sum, np.float32(0))))
 
 
-@njit(**_INNER)
-def _smoothed(patch, y, x):
-    """Mean of the usable pixels of a 3x3 window; NaN where there are none."""
-    s = np.float32(0)
-    n = 0
-    side = patch.shape[0]
-    for i in range(max(y - 1, 0), min(y + 2, side)):
-        for j in range(max(x - 1, 0), min(x + 2, side)):
-            if patch[i, j] - patch[i, j] == 0:
-                s += patch[i, j]
-                n += 1
-    return s / n if n else np.float32(np.nan)
-
-
-@njit(**_INNER)
+@njit(**INNER)
 def _climb(patch):
     """Find the top of a very bright spot, which the scan clamps: its 3x3 mean, or plateau's middle."""
     y = x = PATCH
@@ -410,7 +354,7 @@ def _climb(patch):
         y0, x0 = y, x
         for k in range(9):
             i, j = y0 - 1 + k // 3, x0 - 1 + k % 3
-            v = _smoothed(patch, i, j)
+            v = smoothed(patch, i, j)
             if v > best:
                 y, x, best = i, j, v
         if y == y0 and x == x0:
@@ -428,7 +372,7 @@ def _climb(patch):
     return np.float32(y - PATCH), np.float32(x - PATCH)
 
 
-@njit(**_INNER)
+@njit(**INNER)
 def _smooth(patch, smooth):
     """Fill `smooth` with the 3x3 means of a patch without unusable pixels, border excluded."""
     side = patch.shape[0]
@@ -441,7 +385,7 @@ def _smooth(patch, smooth):
             out[x] = (column[x - 1] + column[x] + column[x + 1]) * np.float32(1 / 9)
 
 
-@njit(**_INNER)
+@njit(**INNER)
 def _ridge(patch, y0, x0, start, b, directions, smooth):
     """Brightest line through a position that goes on at both sides of the spot.
 
@@ -465,7 +409,7 @@ def _ridge(patch, y0, x0, start, b, directions, smooth):
                     continue
                 v = smooth[y, x]
                 if v - v != 0:
-                    v = _smoothed(patch, y, x)
+                    v = smoothed(patch, y, x)
                 v -= b
                 if v - v == 0:
                     s += v
@@ -480,7 +424,7 @@ def _ridge(patch, y0, x0, start, b, directions, smooth):
     return best, max(best_var, np.float32(0))
 
 
-@njit(**_JIT)
+@njit(**JIT)
 def measure(
     patches, rows, cols, n, bins, mean, var, structure, offset, gain, kappa2, tau2, quantum,
     ring1, ring2, table, snr_min, index, out
@@ -621,7 +565,7 @@ def measure(
             DIRECTIONS, smooth,
         )  # fmt: skip
         noise = v / np.float32(9)
-        core = max(_smoothed(patch, yi, xi) - b, np.float32(1e-6))
+        core = max(smoothed(patch, yi, xi) - b, np.float32(1e-6))
         if line > max(np.float32(1.5) * math.sqrt(noise), FAINT_LINE * core):
             grain = max(line_var - noise - gain * line / np.float32(9), np.float32(0))
             above = max(core - line, np.float32(0))
@@ -640,71 +584,3 @@ def measure(
         # The profile knows better what a weak spot holds outside its brightest pixels.
         o[INTENSITY] = max(o[INTENSITY], t * p1 / p2)
     return n_out
-
-
-@njit(**_JIT)
-def mark_wings(patches, rows, cols, index, peaks, n, order, reach):
-    """Mark peaks that are part of a brighter one (column PARENT = its row in `peaks`).
-
-    `order` sorts the peaks by row. A weaker peak within `reach` of a stronger one
-    belongs to it when the valley between them is not clearly below the weaker one.
-    """
-    for a in range(n):
-        for b in range(a + 1, n):
-            i, j = order[a], order[b]
-            if peaks[j, ROW] - peaks[i, ROW] > reach:
-                break
-            if abs(peaks[j, COL] - peaks[i, COL]) > reach:
-                continue
-            if peaks[i, SNR] < peaks[j, SNR]:
-                i, j = j, i
-            # From here on i is the stronger one.
-            if peaks[j, PARENT] >= 0:
-                continue
-            dy, dx = peaks[j, ROW] - peaks[i, ROW], peaks[j, COL] - peaks[i, COL]
-            d = math.sqrt(dy * dy + dx * dx)
-            if d > np.float32(3) * max(peaks[i, WIDTH], peaks[j, WIDTH]) + np.float32(3):
-                continue
-            patch = patches[index[i]]
-            y0 = peaks[i, ROW] - rows[index[i]] + PATCH
-            x0 = peaks[i, COL] - cols[index[i]] + PATCH
-            steps = max(int(2 * d), 2)
-            valley = np.float32(np.inf)
-            top = np.float32(0)
-            for k in range(steps + 1):
-                f = np.float32(k) / np.float32(steps)
-                top = _smoothed(patch, int(round(y0 + f * dy)), int(round(x0 + f * dx)))
-                valley = min(valley, top)
-            height = top - peaks[j, BACKGROUND]
-            noise = peaks[j, SIGMA] / np.float32(3)
-            if d < 2 or top - valley < max(np.float32(0.3) * height, np.float32(2.5) * noise):
-                peaks[j, PARENT] = i
-
-
-@njit(**_JIT)
-def thin(peaks, order, by_row, distance):
-    """Return which of the peaks, strongest first, lie near a stronger one that stays.
-
-    `by_row` sorts the peaks named by `order` by row.
-    """
-    n = order.size
-    near = np.zeros(n, np.bool_)
-    place = np.empty(n, np.int64)
-    for k in range(n):
-        place[by_row[k]] = k
-    for k in range(n):
-        if near[k]:
-            continue
-        y, x = peaks[order[k], ROW], peaks[order[k], COL]
-        for step in (-1, 1):
-            q = place[k] + step
-            while 0 <= q < n:
-                other = by_row[q]
-                dy = peaks[order[other], ROW] - y
-                if abs(dy) >= distance:
-                    break
-                dx = peaks[order[other], COL] - x
-                if other > k and dy * dy + dx * dx < distance * distance:
-                    near[other] = True
-                q += step
-    return near

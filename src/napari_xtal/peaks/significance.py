@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_xtal.peaks import compiling, kernels, measure
+from napari_xtal.peaks import candidate_kernels, compiling, kernels, measure, spots
 from napari_xtal.peaks.plan import N_SAMPLES, SCALE_ROWS
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ FIRST_CAPACITY = 65_536
 
 _LOWEST_FLOAT = np.array([-np.inf], np.float32)
 _LOWEST_INT = np.array([np.iinfo(np.int16).min], np.int16)
-_profiles = measure.profile_table()
+_profiles = spots.profile_table()
 _scratch = threading.local()
 
 
@@ -77,16 +77,16 @@ class _Scratch:
             np.empty(FIRST_CAPACITY, np.int32),
         )
         self.patches = np.empty((0, 0, 0), np.float32)
-        self.out = np.empty((0, measure.N_COLUMNS), np.float32)
+        self.out = np.empty((0, spots.N_COLUMNS), np.float32)
         self.index = np.empty(0, np.int64)
         self.make_room(2048)
 
     def make_room(self, n: int) -> None:
         """Make the candidate buffers hold at least `n` rows."""
         if self.out.shape[0] < n:
-            side = 2 * measure.PATCH + 1
+            side = 2 * spots.PATCH + 1
             self.patches = np.empty((n, side, side), np.float32)
-            self.out = np.empty((n, measure.N_COLUMNS), np.float32)
+            self.out = np.empty((n, spots.N_COLUMNS), np.float32)
             self.index = np.empty(n, np.int64)
 
 
@@ -116,7 +116,7 @@ def candidates(
     Returns
     -------
     (n, N_COLUMNS) ndarray of float32
-        One row per candidate, columns of `napari_xtal.peaks.measure`.
+        One row per candidate, columns of `napari_xtal.peaks.spots`.
     FrameNoise
         Background and noise of the frame.
     """
@@ -159,7 +159,7 @@ def candidates(
     inner, outer = _rings(ring_inner)
     tau2 = kernels.model_error(image, plan.pairs, plan.bins, s.mean, s.var, s.offset)
     s.make_room(n)
-    measure.extract(image, plan.state, plan.panels, s.rows, s.cols, n, s.patches)
+    candidate_kernels.extract(image, plan.state, plan.panels, s.rows, s.cols, n, s.patches)
     compiling.wait_for(helper)
     k = measure.measure(
         s.patches, s.rows, s.cols, n, plan.bins, s.mean, s.var, s.texture, s.offset, np.float32(gain),
@@ -168,8 +168,10 @@ def candidates(
     )  # fmt: skip
     found = s.out[:k].copy()
     _weigh_shapes(found)
-    order = np.argsort(found[:, measure.ROW], kind="stable")
-    measure.mark_wings(s.patches, s.rows, s.cols, s.index, found, k, order, np.float32(16))
+    order = np.argsort(found[:, spots.ROW], kind="stable")
+    candidate_kernels.mark_wings(
+        s.patches, s.rows, s.cols, s.index, found, k, order, np.float32(16)
+    )
     return found, FrameNoise(s.mean.copy(), s.var.copy(), gain, kappa2, tau2)
 
 
@@ -201,16 +203,16 @@ def _weigh_shapes(found: NDArray[np.float32]) -> None:
     Grains of ice rings and particle tracks are significant, but not as sharp as the
     frame's sharp spots, nor round. A weight keeps strong odd spots that a cut would lose.
     """
-    snr, width = found[:, measure.SNR], found[:, measure.WIDTH]
+    snr, width = found[:, spots.SNR], found[:, spots.WIDTH]
     strong = np.flatnonzero(snr > 8)
     limit = MAX_WIDTH
     if strong.size >= 20:
         strong = strong[np.argsort(-snr[strong])[:100]]
         limit = max(limit, 1.5 * float(np.quantile(width[strong], 0.25)))
     weight = np.minimum(1, limit / np.maximum(width, 0.1))
-    long = (found[:, measure.ELONGATION] > MAX_ELONGATION) & (found[:, measure.N_PIXELS] >= 6)
-    weight[long] *= MAX_ELONGATION / found[long, measure.ELONGATION]
-    found[:, measure.SNR] *= weight
+    long = (found[:, spots.ELONGATION] > MAX_ELONGATION) & (found[:, spots.N_PIXELS] >= 6)
+    weight[long] *= MAX_ELONGATION / found[long, spots.ELONGATION]
+    found[:, spots.SNR] *= weight
 
 
 _ring_cache: dict[float, tuple[NDArray[np.int32], NDArray[np.int32]]] = {}
@@ -219,7 +221,7 @@ _ring_cache: dict[float, tuple[NDArray[np.int32], NDArray[np.int32]]] = {}
 def _rings(inner: float) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     if inner not in _ring_cache:
         _ring_cache[inner] = (
-            measure.ring_offsets(inner, inner + RING_WIDTH),
-            measure.ring_offsets(inner + 5.4, min(inner + 9.4, measure.PATCH), step=2),
+            spots.ring_offsets(inner, inner + RING_WIDTH),
+            spots.ring_offsets(inner + 5.4, min(inner + 9.4, spots.PATCH), step=2),
         )
     return _ring_cache[inner]

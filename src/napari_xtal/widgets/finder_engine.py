@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_xtal.errors import XtalError
-from napari_xtal.widgets.frame_search import FrameResult, FrameSearch, hot_pixels
+from napari_xtal.widgets.frame_search import FrameResult, FrameSearch
 from napari_xtal.widgets.jobs import LatestJob, LongJob
 from napari_xtal.widgets.sources import ArraySource
 
@@ -40,7 +40,8 @@ class FinderEngine(QObject):
     progressed(int, int)
         Frames done and in total.
     run_done(object, bool, object)
-        Frames that were searched (list), whether it was cancelled, and hot pixels (n, 2).
+        Frames that were searched (list), whether it was cancelled, and (row, col) of
+        hot pixels (list).
     failed(object)
         An exception, to be shown.
     """
@@ -161,7 +162,8 @@ class FinderEngine(QObject):
             return
         frames = [int(f) for f in table.attrs["frames"]]
         self._commit(table, frames, self._run_params)
-        self.run_done.emit(frames, cancelled, hot_pixels(table, len(frames)))
+        hot = [place[:2] for place in table.attrs["hot_pixels"]]
+        self.run_done.emit(frames, cancelled, hot)
 
     def _commit(self, table: pd.DataFrame, frames: list[int], params: PeakFinderParams) -> None:
         try:

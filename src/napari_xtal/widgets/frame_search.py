@@ -11,16 +11,9 @@ import numpy as np
 
 if TYPE_CHECKING:
     import pandas as pd
-    from numpy.typing import NDArray
 
     from napari_xtal.peaks.parameters import PeakFinderParams
 
-#: A pixel on which more than this share of the frames has a peak is no Bragg spot.
-HOT_SHARE = 0.05
-#: Fewest frames with a peak on the pixel: in a run of 20 frames 5 % is a single one.
-HOT_FRAMES = 3
-#: A hot pixel has no spread; rotation series repeat real, larger spots on a place.
-HOT_PIXELS = 4
 #: Candidates are kept down to this significance, or `MARGIN` below the cut where that is lower:
 #: sliders can go down without a search, at a third of the time that 3.5 would take.
 PERMISSIVE_SNR, MARGIN = 4.5, 0.5
@@ -181,26 +174,3 @@ def _classic_threshold(params: PeakFinderParams) -> float | None:
     if params.method != "peakfinder8":
         return None
     return params.min_snr or DEFAULT_PEAKFINDER8_SNR
-
-
-def hot_pixels(table: pd.DataFrame, n_frames: int) -> NDArray[np.int64]:
-    """Return the pixels on which a small peak sits in more than 5 % of the frames.
-
-    Parameters
-    ----------
-    table : DataFrame
-        Peak table of a run.
-    n_frames : int
-        Number of frames that were searched.
-
-    Returns
-    -------
-    (n, 2) ndarray of int
-        (row, col).
-    """
-    small = table[(table["n_pixels"] <= HOT_PIXELS) & (table["source"] == "auto")]
-    if small.empty:
-        return np.empty((0, 2), np.int64)
-    at = np.round(small[["row", "col"]].to_numpy()).astype(np.int64)
-    places, counts = np.unique(at, axis=0, return_counts=True)
-    return places[counts >= max(HOT_FRAMES, HOT_SHARE * n_frames)]

@@ -18,6 +18,8 @@ from napari_xtal.widgets.run_link import LINK_KEY, RunLink, link_of
 from napari_xtal.widgets.writer import ask_and_save
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import napari
     import pandas as pd
 
@@ -39,7 +41,7 @@ class PeakFinderWidget(FinderPanel):
         self.link: RunLink | None = None
         self.engine: FinderEngine | None = None
         self.rejected: RejectedView | None = None
-        self._hot: Any = ()
+        self._hot: Sequence[tuple[int, int]] = ()
         self._unavailable: str | None = None
         self._last: FrameResult | None = None
         self._opening = QTimer(self)
@@ -149,7 +151,7 @@ class PeakFinderWidget(FinderPanel):
             self.link.session.events.peaks_changed.disconnect(self._on_peaks_changed)
             self.link.session.events.undo_changed.disconnect(self._on_undo_changed)
         self.link = self.engine = self.rejected = self._last = None
-        self.hot.offer(0)
+        self._offer_hot(())
         self.readout.set_link(None)
 
     def _restore_params(self) -> None:
@@ -208,6 +210,7 @@ class PeakFinderWidget(FinderPanel):
         self._open_chosen_if_new()
         if self.engine is not None:
             self.engine.take(table)
+            self._offer_hot([place[:2] for place in table.attrs.get("hot_pixels", ())])
 
     # searching ----------------------------------------------------------------------------
 
@@ -282,8 +285,7 @@ class PeakFinderWidget(FinderPanel):
     def _on_run_done(self, frames: list[int], cancelled: bool, hot: Any) -> None:
         if self.link is None or self.engine is None:
             return
-        self._hot = hot
-        self.hot.offer(len(hot))
+        self._offer_hot(hot)
         n = self.link.session.n_peaks
         word = "Cancelled: " if cancelled else ""
         self.status.setText(
@@ -291,6 +293,10 @@ class PeakFinderWidget(FinderPanel):
             f"{self.engine.run_seconds:.1f} s"
         )
         self._show_state(None)
+
+    def _offer_hot(self, pixels: Sequence[tuple[int, int]]) -> None:
+        self._hot = pixels
+        self.hot.offer(len(pixels))
 
     def _on_failed(self, error: Exception) -> None:
         show_error(str(error) or type(error).__name__)
@@ -318,8 +324,7 @@ class PeakFinderWidget(FinderPanel):
         if self.link is None or not len(self._hot):
             return
         n_pixels, n_peaks = len(self._hot), self.link.add_to_mask(self._hot)
-        self._hot = ()
-        self.hot.offer(0)
+        self._offer_hot(())
         self.status.setText(f"{n_pixels} pixels masked, {n_peaks} peaks on them deleted.")
 
     def _on_undo(self) -> None:

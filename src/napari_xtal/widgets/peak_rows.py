@@ -18,6 +18,8 @@ FEATURE_COLUMNS = (
     "inv_d", "probability", "panel", "source",
 )  # fmt: skip
 
+_DIGITS = {"snr": 2, "intensity": 1, "background": 2, "sigma": 2, "inv_d": 4}
+
 
 def positions(table: pd.DataFrame) -> NDArray[np.float64]:
     """Return (n_peaks, 3) float array, (frame, row, col), pixels."""
@@ -26,8 +28,11 @@ def positions(table: pd.DataFrame) -> NDArray[np.float64]:
 
 def features(table: pd.DataFrame) -> pd.DataFrame:
     """Return the feature table of a Points layer, rounded to what is worth reading."""
-    shown = table[[c for c in FEATURE_COLUMNS if c in table.columns]].reset_index(drop=True)
-    return shown.round({"snr": 2, "intensity": 1, "background": 2, "sigma": 2, "inv_d": 4})
+    columns = {name: table[name].array for name in FEATURE_COLUMNS if name in table.columns}
+    for name, digits in _DIGITS.items():
+        if name in columns:
+            columns[name] = np.round(columns[name].to_numpy(), digits)
+    return pd.DataFrame(columns)
 
 
 def label_colours(table: pd.DataFrame) -> NDArray[np.float32]:

@@ -290,30 +290,38 @@ class PeaksView:
             self.rows.iloc[at, self.rows.columns.get_loc(name)] = fresh[name].to_numpy()
         # The layer's own coordinates may be ahead of ours (a drag), so positions are always set.
         drawn = np.asarray(self.layer.data)[at][:, -2:]
-        with self._quiet():
-            if moved or (drawn != fresh[["row", "col"]].to_numpy()).any():
-                data = np.array(self.layer.data)
-                data[at, -2:] = fresh[["row", "col"]].to_numpy()
-                self.layer.data = data
-            self._repaint()
+        data = None
+        if moved or (drawn != fresh[["row", "col"]].to_numpy()).any():
+            data = np.array(self.layer.data)
+            data[at, -2:] = fresh[["row", "col"]].to_numpy()
+        self._repaint(data)
 
     def reload(self) -> None:
         """Show the session's peaks again, selection kept by id."""
         chosen = [int(i) for i in self.rows["peak_id"].iloc[sorted(self._valid_selection())]]
         self.rows = self._rows_to_show()
-        with self._quiet():
+        axes = slice(1, None) if self._flat else slice(None)
+        if self.layer.selected_data:
             self.layer.selected_data = set()
-            axes = slice(1, None) if self._flat else slice(None)
-            self.layer.data = peak_rows.positions(self.rows)[:, axes]
-            self._repaint()
-            if chosen:
-                self.select_ids(chosen)
+        self._repaint(peak_rows.positions(self.rows)[:, axes])
+        if chosen:
+            self.select_ids(chosen)
 
-    def _repaint(self) -> None:
-        # Features are assigned, never mutated: napari emits no event for a mutation.
-        self.layer.features = peak_rows.features(self.rows)
-        if len(self.rows):
-            self.layer.border_color = self._colours()
+    def _repaint(self, data: np.ndarray | None = None) -> None:
+        """Give the layer its features and colours, and positions where they changed.
+
+        napari would draw again, and go through all layers, after each of the three.
+        """
+        layer = self.layer
+        with layer.events.blocker_all():
+            if data is not None:
+                layer.data = data
+            # Features are assigned, never mutated: napari emits no event for a mutation.
+            layer.features = peak_rows.features(self.rows)
+            if len(self.rows):
+                layer.border_color = self._colours()
+        layer.refresh(extent=False)  # peaks lie on the frame, which gives the extent
+        layer.events.features()
 
     def _colours(self) -> Any:
         if not len(self.rows):

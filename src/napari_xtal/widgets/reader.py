@@ -101,10 +101,13 @@ def image_layer_data(source: Any, on_broken: Callable[[str], object] | None = No
 
 def run_name(source: Any) -> str:
     """Return a short name of a run: its first file without folder and suffix."""
-    files = [str(f) for f in getattr(source, "files", ())]
-    if not files:
-        return "run"
-    name = Path(files[0].split("::")[0]).name
+    files = getattr(source, "files", ())
+    return short_name(files[0]) if files else "run"
+
+
+def short_name(file: str | Path) -> str:
+    """Return the name of a file without folder, dataset and suffix."""
+    name = Path(str(file).split("::")[0]).name
     while (suffix := Path(name).suffix.lower()) in SUFFIXES + _PACKED:
         name = name[: -len(suffix)]
     return name or "run"

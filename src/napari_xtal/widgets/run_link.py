@@ -22,7 +22,7 @@ from qtpy.QtCore import QTimer
 from napari_xtal.errors import SessionError, XtalError
 from napari_xtal.widgets.frame_stack import FrameStack
 from napari_xtal.widgets.points_view import PEAKS_KEY, PeaksView
-from napari_xtal.widgets.reader import SOURCE_KEY, STACK_KEY, finish_layer, run_name
+from napari_xtal.widgets.reader import SOURCE_KEY, STACK_KEY, finish_layer, run_name, short_name
 from napari_xtal.widgets.sources import ArraySource, MaskedSource
 from napari_xtal.widgets.zoom_size import camera_of
 
@@ -201,21 +201,56 @@ def link_of(viewer: Any, layer: Any, **options: Any) -> RunLink:
 
 
 def session_folders(source: Any) -> list[Path]:
-    """Return where the session of a run may be: next to its data, and in the user's folder."""
-    from platformdirs import user_data_path
-
-    name = run_name(source)
-    home = os.environ.get(HOME_VARIABLE)
-    base = Path(home) if home else user_data_path("napari-xtal", appauthor=False)
-    files = [str(Path(str(f).split("::")[0]).resolve()) for f in source.files]
-    digest = hashlib.sha256("\n".join(files).encode()).hexdigest()[:10]
-    beside = [Path(files[0]).parent / f"{name}.xtal"] if files else []
-    return [*beside, base / f"{name}-{digest}.xtal"]
+    """Return where a new session of a run may be: beside its first file, in the user's folder."""
+    files = _resolved(source.files)
+    home = _home() / f"{run_name(source)}-{_digest(files)}.xtal"
+    return [*(Path(f).with_name(f"{run_name(source)}.xtal") for f in files[:1]), home]
 
 
 def existing_session_folder(source: Any) -> Path | None:
-    """Return the folder with earlier work on this run, None when there is none."""
-    return next((f for f in session_folders(source) if is_session(f)), None)
+    """Return the folder with earlier work on this run, None when there is none.
+
+    A session of the same files in another order goes before one that is where a new session
+    of this run would be: its edits follow their frames.
+    """
+    files = _resolved(source.files)
+    beside = {folder: {p.name for p in folder.glob("*.xtal")} for folder in map(_parent, files)}
+    names = dict.fromkeys((_parent(f), f"{short_name(f)}.xtal") for f in files)
+    places = [folder / name for folder, name in names if name in beside[folder]]
+    places += sorted(_home().glob(f"*-{_digest(files)}.xtal"))
+    sessions = (p for p in places if is_session(p))
+    exact = next((p for p in sessions if _sources_of(p) == set(files)), None)
+    return exact or next((p for p in session_folders(source) if is_session(p)), None)
+
+
+def _resolved(files: Any) -> list[str]:
+    return [str(Path(str(f).split("::")[0]).resolve()) for f in files]
+
+
+def _parent(file: str) -> Path:
+    return Path(file).parent
+
+
+def _home() -> Path:
+    """Return the user's folder for sessions of data in folders that cannot be written."""
+    from platformdirs import user_data_path
+
+    home = os.environ.get(HOME_VARIABLE)
+    return Path(home) if home else user_data_path("napari-xtal", appauthor=False)
+
+
+def _digest(files: list[str]) -> str:
+    return hashlib.sha256("\n".join(sorted(files)).encode()).hexdigest()[:10]
+
+
+def _sources_of(folder: Path) -> set[str]:
+    """Return the source files of a session, resolved."""
+    from napari_xtal.session.manifest import read_manifest
+
+    try:
+        return set(_resolved(read_manifest(folder / "session.json")[0].sources))
+    except SessionError:
+        return set()  # a later version wrote it; opening it tells so
 
 
 def open_peak_finder_dock(viewer: Any) -> Any:
