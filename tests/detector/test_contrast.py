@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from napari_xtal.detector.contrast import contrast_limits
+from napari_xtal.detector.contrast import contrast_limits, highest_background
 from napari_xtal.errors import ParameterError
 
 
@@ -48,3 +48,16 @@ def test_limits_are_finite_and_ordered(image):
 def test_bad_percentiles():
     with pytest.raises(ParameterError):
         contrast_limits(np.zeros((3, 3)), percentiles=(50, 10))
+
+
+def test_highest_background_is_that_of_the_ring_not_of_peaks_or_masked_pixels():
+    rows, cols = np.indices((300, 340))
+    image = 100 + 900 * np.exp(-(((np.hypot(rows - 150, cols - 170) - 100) / 40) ** 2))
+    image[::40, ::40] = 30000.0
+    good = np.ones(image.shape, bool)
+    image[100:200, :60], good[100:200, :60] = 50000.0, False
+    image[0, 0] = np.nan
+    assert highest_background(image, good) == pytest.approx(1000, rel=0.05)
+    assert np.isnan(highest_background(image, np.zeros(image.shape, bool)))
+    assert np.isnan(highest_background(image[:20]))
+    assert highest_background(np.full((64, 64), 7, np.uint16)) == 7

@@ -30,6 +30,15 @@ def test_layer_has_percentile_contrast_axis_labels_and_source(run_file):
     assert len(attributes["metadata"]["xtal_source"]) == N_FRAMES
 
 
+def test_a_water_ring_is_not_drawn_black(tmp_path):
+    rows, cols = np.indices((320, 340))
+    ring = 100 + 4000 * np.exp(-(((np.hypot(rows - 160, cols - 170) - 100) / 30) ** 2))
+    path = write_run(tmp_path / "run.h5", ring[None].astype(np.uint16), mask=False)
+    low, high = read(str(path))[0][1]["contrast_limits"]
+    assert low < 200
+    assert high > 1.4 * ring.max()
+
+
 def test_masked_pixels_are_nan_and_the_rest_is_the_data(stack):
     image = stack[2]
     assert np.isnan(image[:, GAP]).all()

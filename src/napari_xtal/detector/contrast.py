@@ -13,6 +13,43 @@ if TYPE_CHECKING:
 
 #: Pixels looked at; percentiles of a sample this large are steady to the eye.
 _SAMPLE = 100_000
+#: Side of the blocks whose medians tell the background [px], and the step within a block.
+_BLOCK, _STEP = 32, 4
+
+
+def highest_background(image: NDArray[Any], good: NDArray[np.bool_] | None = None) -> float:
+    """Return the level of the brightest smooth part of a frame: a water ring, the beam's halo.
+
+    Parameters
+    ----------
+    image : (ss, fs) ndarray
+        Pixel values.
+    good : (ss, fs) ndarray of bool, optional
+        Usable pixels; non-finite values are ignored anyway.
+
+    Returns
+    -------
+    float
+        Largest median of blocks of 32 x 32 pixels, which Bragg peaks hardly touch; NaN for
+        smaller frames and when no block has enough usable pixels.
+    """
+    n_ss, n_fs = (n // _BLOCK for n in image.shape)
+    if not (n_ss and n_fs):
+        return float("nan")
+    values = image[: n_ss * _BLOCK : _STEP, : n_fs * _BLOCK : _STEP].astype(np.float32)
+    usable = np.isfinite(values)
+    if good is not None:
+        usable &= good[: n_ss * _BLOCK : _STEP, : n_fs * _BLOCK : _STEP]
+    values[~usable] = np.inf
+    side = _BLOCK // _STEP
+    blocks = values.reshape(n_ss, side, n_fs, side).swapaxes(1, 2).reshape(-1, side * side)
+    blocks = np.sort(blocks, axis=1)  # masked pixels come last
+    count = np.isfinite(blocks).sum(axis=1)
+    enough = count > side * side // 2
+    if not enough.any():
+        return float("nan")
+    medians = blocks[enough, (count[enough] - 1) // 2]
+    return float(medians.max())
 
 
 def contrast_limits(

@@ -11,6 +11,7 @@ import pandas as pd
 from napari_xtal.peaks import spots as m
 from napari_xtal.peaks.calibration import false_peaks_per_mpx, snr_cut
 from napari_xtal.peaks.candidate_kernels import thin
+from napari_xtal.peaks.significance import scan_cut
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -80,15 +81,24 @@ class Candidates:
 
     def cut(self, params: PeakFinderParams) -> float:
         """Return the significance cut that `params` mean on this frame."""
+        cut = self._noise_cut(params)
         if params.min_snr:
-            return params.min_snr
-        cut = snr_cut(params.false_peaks_per_frame, self.n_pixels)
+            return cut
         share = params.relative_snr / max(params.false_peaks_per_frame, 1.0) ** 0.5
         if share and len(self) >= N_STRONG:
             strongest = np.sort(self.snr[self._passes_shape(params)])[-N_STRONG:]
             if strongest.size == N_STRONG:
                 cut = max(cut, share * float(np.median(strongest)))
         return cut
+
+    def _noise_cut(self, params: PeakFinderParams) -> float:
+        return params.min_snr or snr_cut(params.false_peaks_per_frame, self.n_pixels)
+
+    def _in_wing(self, params: PeakFinderParams) -> NDArray[np.bool_]:
+        """Parts of a stronger peak that a search with `params` would see."""
+        parent = self.values[:, m.PARENT].astype(int)
+        seen = self.values[:, m.SCAN] >= scan_cut(self._noise_cut(params))
+        return (parent >= 0) & seen[parent]
 
     def _passes_shape(self, params: PeakFinderParams) -> NDArray[np.bool_]:
         """Candidates that are no hot pixels, wings or mask artefacts."""
@@ -126,11 +136,13 @@ class Candidates:
         tests = (
             (v[:, m.MISSING] > MAX_MISSING, 1),
             (self._hot() & params.reject_single_pixels, 2),
-            (v[:, m.PARENT] >= 0, 3),
+            (self._in_wing(params), 3),
             (wrong_size, 4),
             (resolution, 5),
             (too_low, 6),
             (snr < self.cut(params), 7),
+            # As a search at this cut would have it: filtering and searching agree.
+            (v[:, m.SCAN] < scan_cut(self._noise_cut(params)), 7),
         )
         for failed, code in reversed(tests):
             out[failed] = code

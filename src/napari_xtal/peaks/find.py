@@ -271,7 +271,7 @@ def _hot_pixels(fired: list[NDArray[np.int64]]) -> list[tuple[int, int, int]]:
         return []
     places, counts = np.unique(np.concatenate(fired), axis=0, return_counts=True)
     often = (counts >= HOT_FRAMES) & (counts > HOT_SHARE * len(fired))
-    return [(r, c, n) for (r, c), n in zip(places[often].tolist(), counts[often].tolist())]
+    return [(r, c, n) for r, c, n in np.column_stack([places, counts])[often].tolist()]
 
 
 def _find_on_frame(

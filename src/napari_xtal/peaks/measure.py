@@ -16,7 +16,7 @@ from numba import njit
 
 from napari_xtal.peaks.candidate_kernels import smoothed
 from napari_xtal.peaks.jit import INNER, INNER_FAST, JIT
-from napari_xtal.peaks.kernels import CAP
+from napari_xtal.peaks.kernels import CAP, KERNEL_SUM, KERNEL_SUM2
 from napari_xtal.peaks.plan import SCALE_ROWS, SEGMENT
 from napari_xtal.peaks.spots import (
     BACKGROUND,
@@ -33,6 +33,7 @@ from napari_xtal.peaks.spots import (
     PARENT,
     PATCH,
     ROW,
+    SCAN,
     SIGMA,
     SNR,
     SPILL,
@@ -267,6 +268,18 @@ def _refine(patch, table, w, half, y0, x0, b, beta, gain, s):
         if abs(sy) + abs(sx) < np.float32(0.03):
             break
     return y, x
+
+
+@njit(**INNER)
+def _scan_snr(patch, model, v, gain):
+    """Significance of the binomially smoothed pixel, as the scan judged it."""
+    t = np.float32(0)
+    for i in range(-1, 2):
+        for j in range(-1, 2):
+            x = patch[PATCH + i, PATCH + j] - model
+            if x - x == 0:
+                t += np.float32((2 - abs(i)) * (2 - abs(j))) * x
+    return significance(t, KERNEL_SUM2, KERNEL_SUM, v, np.float32(0), gain)
 
 
 @njit(**INNER)
@@ -510,7 +523,7 @@ def measure(
                     break
                 stage, w, rounds, y_start, x_start = 1, 1, 2, y, x
                 continue
-            if s > snr_min - np.float32(0.5) and v < FEW_QUANTA * gain * gain:
+            if s > np.float32(3) and v < FEW_QUANTA * gain * gain:
                 d = _likelihood(
                     patch, table, w, HALF[w], y, x, b, v / (gain * gain), gain, t / p2 / gain,
                     quanta, profile, work, work_bits,
@@ -578,6 +591,7 @@ def measure(
         o[WIDTH], o[MISSING], o[HEIGHT] = WIDTHS[best_w], lost, t / p2
         o[TEXTURE], o[PARENT] = texture, -1
         z, share1, share2 = _sharpness(patch, i0, j0, b, sd, block)
+        o[SCAN] = _scan_snr(patch, model, v_bin * kappa2, gain)
         o[NEIGHBOURS], o[SPILL] = z, min(share1, np.float32(2) * share2)
         level = b + max(np.float32(2) * sd, np.float32(0.1) * (top - b))
         _grow(patch, i0, j0, b, level, mask, stack, o)

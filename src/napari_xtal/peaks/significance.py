@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
 #: Candidates are kept from this significance on, so that a lower cut only filters.
 PERMISSIVE_SNR = 4.25
-#: A smoothed pixel this fraction of the lowest SNR above the background is measured.
-SCAN_Z = 0.82
+#: A smoothed pixel of this share of the lowest SNR is measured; never less than the first
+#: limit, and no more than the second, since the scan sees little of a wide spot's SNR.
+SCAN_SHARE, SCAN_LIMITS = 0.82, (2.5, 5.0)
 #: The background ring ends this far outside its inner edge [px].
 RING_WIDTH = 3.4
 #: Spots wider (sigma, px) and longer (ratio of axes) than this are weighted down.
@@ -32,6 +33,11 @@ _LOWEST_FLOAT = np.array([-np.inf], np.float32)
 _LOWEST_INT = np.array([np.iinfo(np.int16).min], np.int16)
 _profiles = spots.profile_table()
 _scratch = threading.local()
+
+
+def scan_cut(snr_min: float) -> float:
+    """Return the SNR a smoothed pixel needs so that its candidate is measured."""
+    return min(max(SCAN_SHARE * snr_min, SCAN_LIMITS[0]), SCAN_LIMITS[1])
 
 
 @dataclass(frozen=True)
@@ -138,7 +144,7 @@ def candidates(
         kernels.tile_offsets(image, plan.bins, plan.state, s.mean, s.var, min(step, 16), s.offset)
     kappa2 = kernels.correlation(image, plan.pairs, plan.bins, s.var)
     kernels.texture(image, plan.state, plan.sample_index, plan.sample_start, s.var, s.texture)
-    z = max(SCAN_Z * snr_min, 2.5) * kappa2**0.5
+    z = scan_cut(snr_min) * kappa2**0.5
     check = image.dtype.kind == "f"
     while True:
         kernels.thresholds(

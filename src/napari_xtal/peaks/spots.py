@@ -16,7 +16,9 @@ PATCH = 16
 
 ROW, COL, INTENSITY, BACKGROUND, SIGMA, SNR, N_PIXELS, MAXIMUM = range(8)
 WIDTH, ELONGATION, NEIGHBOURS, SPILL, MISSING, TEXTURE, PARENT, HEIGHT = range(8, 16)
-N_COLUMNS = 16
+#: SNR at which the scan saw the candidate's pixel.
+SCAN = 16
+N_COLUMNS = 17
 
 
 def profile_table() -> np.ndarray[Any, np.dtype[np.float32]]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_xtal.detector.contrast import contrast_limits
+from napari_xtal.detector.contrast import contrast_limits, highest_background
 from napari_xtal.errors import InputError
 
 if TYPE_CHECKING:
@@ -25,6 +25,9 @@ CACHED_FRAMES = 3
 MAX_FRAMES_PER_SLICE = 16
 #: Percentiles of the unmasked pixels shown as white and black.
 PERCENTILES = (1.0, 99.8)
+#: A water ring is not drawn in full black, so that peaks on it can be seen: black is at least
+#: this many times as far from white as the brightest smooth part of the frame.
+ABOVE_BACKGROUND = 1.6
 #: Length of the contrast slider in units of the limits' distance.
 RANGE_FACTOR = 10.0
 
@@ -199,12 +202,15 @@ def display_limits(
     Returns
     -------
     limits, limits_range : (float, float)
-        Percentile limits, and a range that reaches `RANGE_FACTOR` times as far: a slider up to
+        Percentile limits, wider where a bright background fills them, and a range that reaches `RANGE_FACTOR` times as far: a slider up to
         the saturation value could not be used for weak spots.
     """
     for index in dict.fromkeys(np.linspace(0, len(stack) - 1, probes).astype(int).tolist()):
         frame = stack.frame(index)
         if frame.ok and frame.good.any():
             low, high = contrast_limits(frame.image, frame.good, percentiles=PERCENTILES)
+            top = highest_background(frame.image, frame.good)
+            if low + ABOVE_BACKGROUND * (top - low) > high:  # not where it is unknown (NaN)
+                high = low + ABOVE_BACKGROUND * (top - low)
             return (low, high), (min(low, 0.0), low + RANGE_FACTOR * (high - low))
     return (0.0, 1.0), (0.0, RANGE_FACTOR)

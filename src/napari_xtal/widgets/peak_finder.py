@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
     from napari_xtal.widgets.frame_search import FrameResult
 
+#: Smaller expected numbers of false peaks are not worth their digits.
+LEAST_EXPECTED = 0.001
+
 
 class PeakFinderWidget(FinderPanel):
     """Find Bragg peaks on the frames of an image layer.
@@ -274,7 +277,9 @@ class PeakFinderWidget(FinderPanel):
         else:
             parts = [f"<b>{len(result.table)} peaks</b> on frame {result.frame}"]
             if result.expected_false is not None:
-                parts.append(f"{result.expected_false:.2g} expected from noise")
+                expected = result.expected_false
+                number = f"{expected:.2g}" if expected >= LEAST_EXPECTED else f"< {LEAST_EXPECTED}"
+                parts.append(f"{number} expected from noise")
             took = result.seconds * 1e3
             parts.append(f"{took:.0f} ms" if took >= 10 else f"{took:.1f} ms")
             self.status.setText(" · ".join(parts))
