@@ -12,7 +12,9 @@ Benchmarks of napari-xtal (peers: pip install --no-deps ondamonitor)
                                      false peaks reported against asked for (simulated frames)
   python -m pytest benchmarks/test_speed.py
                                      milliseconds per frame and ratios to peakfinder8
-  python -m benchmarks all           these three, one after the other (about 30 minutes)
+  python -m benchmarks.window_latency
+                                     from a slider to redrawn peaks (needs a screen)
+  python -m benchmarks all           the first three, one after the other (about 30 minutes)
 
 Each takes --help (the third: pytest-benchmark's options)."""
 

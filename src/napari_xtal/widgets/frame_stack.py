@@ -27,7 +27,7 @@ MAX_FRAMES_PER_SLICE = 16
 PERCENTILES = (1.0, 99.8)
 #: A water ring is not drawn in full black, so that peaks on it can be seen: black is at least
 #: this many times as far from white as the brightest smooth part of the frame.
-ABOVE_BACKGROUND = 1.6
+ABOVE_BACKGROUND = 1.4
 #: Length of the contrast slider in units of the limits' distance.
 RANGE_FACTOR = 10.0
 
