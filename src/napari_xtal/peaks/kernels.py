@@ -19,7 +19,6 @@ from napari_xtal.peaks.plan import (
     BLOCK_ROWS,
     LAG,
     MASKED,
-    SAFE_PIXEL,
     SCALE_ROWS,
     SEGMENT,
 )
@@ -38,15 +37,26 @@ STRIP_BYTES = 5120
 
 
 @njit(**JIT)
-def gather(image, index, values, noise):
-    """Copy the background samples and half the squared difference to their partner."""
+def gather(image, index, slot, safe, values, noise, grain):
+    """Copy the background samples, their pixel noise and their graininess, sorted by bin.
+
+    Pixel noise: half the squared difference to a near pixel. Graininess: squared second
+    difference over `GRAIN_LAG` pixels, which sees the grains of ice and powder rings that
+    near pixels share, but no smooth gradient. Both have the variance of a pixel as mean.
+    """
     flat = image.ravel()
     for i in range(index.size):
-        a = np.float32(flat[index[i]])
-        d = a - np.float32(flat[index[i] + LAG])
+        p, k = index[i], slot[i]
+        a = np.float32(flat[p])
+        d = a - np.float32(flat[p + LAG])
         finite = d - d == 0
-        values[i] = a if finite else NEVER
-        noise[i] = np.float32(0.5) * d * d if finite else NEVER
+        values[k] = a if finite else NEVER
+        noise[k] = np.float32(0.5) * d * d if finite else NEVER
+        grain[k] = NEVER
+        if safe[i]:
+            d = np.float32(flat[p - GRAIN_LAG]) + np.float32(flat[p + GRAIN_LAG]) - a - a
+            if d - d == 0:
+                grain[k] = d * d / np.float32(6)
 
 
 @njit(**INNER_FAST)
@@ -483,36 +493,25 @@ def model_error(image, pairs, bins, mean, var, offset):
 
 
 @njit(**JIT)
-def texture(image, state, index, start, var, out):
-    """Structure of each bin: variance of grains of several pixels beyond pixel noise.
-
-    Second differences over `GRAIN_LAG` pixels see the graininess of ice and powder rings,
-    which near pixels share, but no smooth gradient.
-    """
-    flat, good = image.ravel(), state.ravel()
-    d2 = np.empty(2048, np.float32)
+def texture(grain, start, var, out):
+    """Structure of each bin: variance of grains of several pixels beyond pixel noise."""
     for b in range(var.size):
         out[b] = 0
-        n = 0
-        for i in range(start[b], start[b + 1], 2):
-            p = index[i]
-            if good[p] == SAFE_PIXEL and n < d2.size:
-                a = np.float32(flat[p - GRAIN_LAG]) + np.float32(flat[p + GRAIN_LAG])
-                d = a - np.float32(2) * np.float32(flat[p])
-                d2[n] = d * d / np.float32(6)
-                n += d - d == 0
-        if n < 24 or var[b] <= 0:
+        if var[b] <= 0:
             continue
-        limit = np.float32(25) * np.float32(4) * var[b]
-        q = np.float32(0)
+        d2 = grain[start[b] : start[b + 1]]
+        limit = np.float32(100) * var[b]
+        q = n = np.float32(0)
         for _ in range(3):
-            q, k = _clipped_sum(d2[:n], np.float32(0), limit)
-            if k == 0:
+            q, n = _clipped_sum(d2, np.float32(0), limit)
+            if n < 24:
                 break
-            q /= k
+            q /= n
             limit = np.float32(25) * q + np.float32(1)
-        # Twice the scatter that normal noise gives the mean of n squares.
-        out[b] = max(q - var[b] * (np.float32(1) + np.float32(3) / math.sqrt(n)), np.float32(0))
+        if n >= 24:
+            # Twice the scatter that normal noise gives the mean of n squares.
+            noise = var[b] * (np.float32(1) + np.float32(3) / math.sqrt(n))
+            out[b] = max(q - noise, np.float32(0))
 
 
 @njit(**JIT)

@@ -55,8 +55,11 @@ class DetectorPlan:
         0 no masked pixel, 1 some, 2 all masked, per 64-px row segment.
     block_lo, block_hi : (n_blocks, n_block_columns) uint16
         Lowest and highest bin inside each block of 8 rows by 16 columns.
-    sample_index, sample_start : int64
-        Flat indices of the background samples sorted by bin, and where each bin starts.
+    sample_index, sample_slot, sample_start : int32, int32, int64
+        Flat indices of the background samples in order of memory, their places when sorted by
+        bin, and where each bin starts there.
+    sample_safe : bool
+        Whether each sample is far from masked pixels.
     pairs : (n, 2) int32
         Centres of 3x3 windows for the noise correlation estimate.
     radial : bool
@@ -70,7 +73,9 @@ class DetectorPlan:
     segments: NDArray[np.uint8]
     block_lo: NDArray[np.uint16]
     block_hi: NDArray[np.uint16]
-    sample_index: NDArray[np.int64]
+    sample_index: NDArray[np.int32]
+    sample_slot: NDArray[np.int32]
+    sample_safe: NDArray[np.bool_]
     sample_start: NDArray[np.int64]
     pairs: NDArray[np.int32]
     radial: bool
@@ -122,9 +127,21 @@ def make_plan(
     padded[:, shape[1] :] = False
     segments[~by_segment.any(2)] = 2
     lo, hi = _block_ranges(bins)
-    index, start = _samples(good, panel_map, bins)
+    index, slot, start = _samples(good, panel_map, bins)
     return DetectorPlan(
-        shape, state, bins, panel_map, segments, lo, hi, index, start, _pairs(state), radial
+        shape,
+        state,
+        bins,
+        panel_map,
+        segments,
+        lo,
+        hi,
+        index,
+        slot,
+        state.ravel()[index] == SAFE_PIXEL,
+        start,
+        _pairs(state),
+        radial,
     )
 
 
@@ -167,7 +184,7 @@ def _block_ranges(bins: NDArray[np.uint16]) -> tuple[NDArray[np.uint16], NDArray
 
 def _samples(
     good: NDArray[np.bool_], panels: NDArray[np.int16], bins: NDArray[np.uint16]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int64]]:
     """Choose pixels that, with their neighbour at `LAG`, sample every bin."""
     usable = good.copy()
     usable[:, -LAG:] = False
@@ -189,9 +206,13 @@ def _samples(
         keep = rank < (MIN_BIN_SAMPLES - count)[sorted_bins]
         rest = rest[order][by_bin][keep]
     index = np.concatenate([np.flatnonzero(in_rows.ravel()), rest])
-    index = index[np.argsort(bins.ravel()[index], kind="stable")]
-    start = np.searchsorted(bins.ravel()[index], np.arange(n_bins + 1))
-    return index.astype(np.int64), start.astype(np.int64)
+    index.sort()
+    bin_of = bins.ravel()[index]
+    order = np.argsort(bin_of, kind="stable")
+    slot = np.empty_like(order)
+    slot[order] = np.arange(order.size)
+    start = np.searchsorted(bin_of[order], np.arange(n_bins + 1))
+    return index.astype(np.int32), slot.astype(np.int32), start.astype(np.int64)
 
 
 def _pairs(state: NDArray[np.uint8]) -> NDArray[np.int32]:
@@ -199,5 +220,5 @@ def _pairs(state: NDArray[np.uint8]) -> NDArray[np.int32]:
     rows, cols = np.nonzero(state[::7, ::11] == SAFE_PIXEL)
     inside = cols * 11 > SAFE + 8
     rows, cols = rows[inside], cols[inside]
-    keep = np.random.default_rng(0).permutation(rows.size)[:4000]
+    keep = np.random.default_rng(0).permutation(rows.size)[:2500]
     return np.stack([rows[keep] * 7, cols[keep] * 11], 1).astype(np.int32)

@@ -69,6 +69,7 @@ class _Scratch:
     def __init__(self, plan: DetectorPlan) -> None:
         n = plan.sample_index.size
         self.values, self.noise = np.empty(n, np.float32), np.empty(n, np.float32)
+        self.grain = np.empty(n, np.float32)
         bins = plan.sample_start.size - 1
         self.mean, self.var = np.empty(bins, np.float32), np.empty(bins, np.float32)
         self.texture = np.zeros(bins, np.float32)
@@ -130,7 +131,9 @@ def candidates(
     s = _buffers(plan)
     integer = image.dtype.kind in "iu"
     quantum = np.float32(1.0 if integer else 0.0)
-    kernels.gather(image, plan.sample_index, s.values, s.noise)
+    kernels.gather(
+        image, plan.sample_index, plan.sample_slot, plan.sample_safe, s.values, s.noise, s.grain
+    )
     kernels.bin_statistics(s.values, s.noise, plan.sample_start, quantum, s.mean, s.var, s.count)
     if plan.radial:
         kernels.smooth_profile(s.mean, s.var, s.count)
@@ -143,7 +146,7 @@ def candidates(
         step = max(1, round(plan.n_good / N_SAMPLES))
         kernels.tile_offsets(image, plan.bins, plan.state, s.mean, s.var, min(step, 16), s.offset)
     kappa2 = kernels.correlation(image, plan.pairs, plan.bins, s.var)
-    kernels.texture(image, plan.state, plan.sample_index, plan.sample_start, s.var, s.texture)
+    kernels.texture(s.grain, plan.sample_start, s.var, s.texture)
     z = scan_cut(snr_min) * kappa2**0.5
     check = image.dtype.kind == "f"
     while True:
@@ -214,7 +217,7 @@ def _weigh_shapes(found: NDArray[np.float32]) -> None:
     limit = MAX_WIDTH
     if strong.size >= 20:
         strong = strong[np.argsort(-snr[strong])[:100]]
-        limit = max(limit, 1.5 * float(np.quantile(width[strong], 0.25)))
+        limit = max(limit, 1.5 * float(np.sort(width[strong])[strong.size // 4]))
     weight = np.minimum(1, limit / np.maximum(width, 0.1))
     long = (found[:, spots.ELONGATION] > MAX_ELONGATION) & (found[:, spots.N_PIXELS] >= 6)
     weight[long] *= MAX_ELONGATION / found[long, spots.ELONGATION]
