@@ -6,11 +6,9 @@ over marked pixels of one panel, so that masks and panel borders end a blob.
 
 from __future__ import annotations
 
-from typing import Any
-
 from numba import njit
 
-JIT: dict[str, Any] = {"nogil": True, "cache": True, "boundscheck": False, "error_model": "numpy"}
+from napari_xtal.peaks.jit import JIT
 
 UNMARKED, MARKED, VISITED = 0, 1, 2
 

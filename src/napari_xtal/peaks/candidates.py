@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from napari_xtal.peaks import spots as m
 from napari_xtal.peaks.calibration import false_peaks_per_mpx, snr_cut
@@ -14,6 +13,7 @@ from napari_xtal.peaks.candidate_kernels import thin
 from napari_xtal.peaks.significance import scan_cut
 
 if TYPE_CHECKING:
+    import pandas as pd
     from numpy.typing import NDArray
 
     from napari_xtal.peaks.parameters import PeakFinderParams
@@ -181,52 +181,4 @@ class Candidates:
         return table
 
     def _table(self, rows: NDArray[Any], frame: int) -> pd.DataFrame:
-        v = self.values[rows].astype(np.float64)
-        return peak_frame(
-            frame=frame,
-            row=v[:, m.ROW],
-            col=v[:, m.COL],
-            panel=self.panel[rows],
-            intensity=v[:, m.INTENSITY],
-            background=v[:, m.BACKGROUND],
-            sigma=v[:, m.SIGMA],
-            snr=v[:, m.SNR],
-            n_pixels=v[:, m.N_PIXELS],
-            max_value=v[:, m.MAXIMUM],
-            inv_d=self.inv_d[rows],
-        )
-
-
-_UNLABELLED = pd.array(["unlabelled"], dtype="str")
-_AUTO = pd.array(["auto"], dtype="str")
-
-
-def peak_frame(
-    *, frame: int, row: Any, col: Any, panel: Any, intensity: Any, background: Any, sigma: Any,
-    snr: Any, n_pixels: Any, max_value: Any, inv_d: Any,
-) -> pd.DataFrame:  # fmt: skip
-    """Build the peak table of one frame; every array has the same length.
-
-    The general `table.make_table` costs ten times as much, too much for a preview.
-    """
-    n = len(row)
-    take = np.zeros(n, np.int64)
-    return pd.DataFrame(
-        {
-            "frame": np.full(n, frame, np.int64),
-            "row": row,
-            "col": col,
-            "panel": np.asarray(panel, np.int64),
-            "intensity": intensity,
-            "background": background,
-            "sigma": sigma,
-            "snr": snr,
-            "n_pixels": np.asarray(n_pixels, np.int64),
-            "max_value": max_value,
-            "inv_d": inv_d,
-            "probability": np.full(n, np.nan),
-            "label": _UNLABELLED.take(take),
-            "source": _AUTO.take(take),
-        },
-        copy=False,
-    )
+        return m.peak_frame(self.values[rows], frame, self.panel[rows], self.inv_d[rows])

@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_xtal.peaks import peakfinder8_kernels as k
-from napari_xtal.peaks.candidates import peak_frame
+from napari_xtal.peaks import spots
 from napari_xtal.peaks.plan import MASKED
 
 if TYPE_CHECKING:
@@ -136,20 +136,8 @@ def find(
         params.min_pix_count, params.max_pix_count, 2 * params.local_bg_radius,
     )  # fmt: skip
     if len(found) > params.max_peaks:
-        strongest = np.argsort(-found[:, k.SNR], kind="stable")[: params.max_peaks]
+        strongest = np.argsort(-found[:, spots.SNR], kind="stable")[: params.max_peaks]
         found = found[np.sort(strongest)]
-    rows, cols = (np.rint(found[:, i]).astype(np.int64) for i in (k.ROW, k.COL))
+    rows, cols = (np.rint(found[:, i]).astype(np.int64) for i in (spots.ROW, spots.COL))
     _, inv_d, panel = geometry(rows, cols)
-    return peak_frame(
-        frame=frame,
-        row=found[:, k.ROW],
-        col=found[:, k.COL],
-        panel=panel,
-        intensity=found[:, k.INTENSITY],
-        background=found[:, k.BACKGROUND],
-        sigma=found[:, k.SIGMA],
-        snr=found[:, k.SNR],
-        n_pixels=found[:, k.N_PIXELS],
-        max_value=found[:, k.MAXIMUM],
-        inv_d=inv_d,
-    )
+    return spots.peak_frame(found, frame, panel, inv_d)

@@ -7,7 +7,18 @@ import math
 import numpy as np
 from numba import njit
 
-from napari_xtal.peaks.blob_kernels import JIT, MARKED, fill
+from napari_xtal.peaks.blob_kernels import MARKED, fill
+from napari_xtal.peaks.jit import JIT
+from napari_xtal.peaks.spots import (
+    BACKGROUND,
+    COL,
+    INTENSITY,
+    MAXIMUM,
+    N_PIXELS,
+    ROW,
+    SIGMA,
+    SNR,
+)
 
 N_ROUNDS = 5
 #: Values beyond this never count in the radial statistics [ADU].
@@ -15,8 +26,7 @@ FIRST_LIMIT = 1e9
 #: Stands for the noise of a background that has none, or no pixel [ADU].
 NO_SIGMA = 0.01
 
-ROW, COL, INTENSITY, BACKGROUND, SIGMA, SNR, N_PIXELS, MAXIMUM = range(8)
-N_COLUMNS = 8
+N_COLUMNS = MAXIMUM + 1
 
 
 @njit(**JIT)

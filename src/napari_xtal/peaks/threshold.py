@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_xtal.errors import ParameterError
+from napari_xtal.peaks import spots
 from napari_xtal.peaks import threshold_kernels as k
-from napari_xtal.peaks.candidates import peak_frame
 from napari_xtal.peaks.plan import MASKED
 
 if TYPE_CHECKING:
@@ -95,30 +95,20 @@ def find(
     found = found[_kept(found, radius, params)]
     rows, cols = _pixels(found)
     _, inv_d, panel = geometry(rows, cols)
-    return peak_frame(
-        frame=frame,
-        row=found[:, k.ROW],
-        col=found[:, k.COL],
-        panel=panel,
-        intensity=found[:, k.INTENSITY],
-        background=found[:, k.BACKGROUND],
-        sigma=found[:, k.SIGMA],
-        snr=found[:, k.SNR],
-        n_pixels=found[:, k.N_PIXELS],
-        max_value=found[:, k.MAXIMUM],
-        inv_d=inv_d,
-    )
+    return spots.peak_frame(found, frame, panel, inv_d)
 
 
 def _pixels(found: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    return np.rint(found[:, k.ROW]).astype(np.int64), np.rint(found[:, k.COL]).astype(np.int64)
+    return np.rint(found[:, spots.ROW]).astype(np.int64), np.rint(found[:, spots.COL]).astype(
+        np.int64
+    )
 
 
 def _kept(
     found: NDArray[np.float64], radius: NDArray[Any] | None, params: PeakFinderParams
 ) -> NDArray[np.int64]:
     """Return the peaks that pass the tests on the whole list, in reading order."""
-    order = np.lexsort((-found[:, k.INTENSITY], -found[:, k.HEIGHT]))
+    order = np.lexsort((-found[:, spots.INTENSITY], -found[:, k.HEIGHT]))
     if radius is not None and (params.min_res or params.max_res):
         r = radius[_pixels(found)][order]
         inside = r >= params.min_res
@@ -128,4 +118,4 @@ def _kept(
     if params.min_distance > 0 and order.size > 1:
         order = order[~k.too_near(found, order, params.min_distance)]
     kept = order[: params.max_peaks]
-    return kept[np.lexsort((found[kept, k.COL], found[kept, k.ROW]))]
+    return kept[np.lexsort((found[kept, spots.COL], found[kept, spots.ROW]))]

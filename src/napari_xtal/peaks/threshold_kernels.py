@@ -7,8 +7,19 @@ import math
 import numpy as np
 from numba import njit
 
-from napari_xtal.peaks.blob_kernels import JIT, MARKED, UNMARKED, VISITED, fill
+from napari_xtal.peaks.blob_kernels import MARKED, UNMARKED, VISITED, fill
+from napari_xtal.peaks.jit import JIT
 from napari_xtal.peaks.plan import MASKED
+from napari_xtal.peaks.spots import (
+    BACKGROUND,
+    COL,
+    INTENSITY,
+    MAXIMUM,
+    N_PIXELS,
+    ROW,
+    SIGMA,
+    SNR,
+)
 
 #: Half side of the window that gives position and intensity [px].
 WINDOW = 2
@@ -19,8 +30,8 @@ LAST_INNER, MIN_RING = 40, 8
 #: Stands for the noise of a background that has none [ADU].
 NO_SIGMA = 0.01
 
-ROW, COL, INTENSITY, BACKGROUND, SIGMA, SNR, N_PIXELS, MAXIMUM, HEIGHT = range(9)
-N_COLUMNS = 9
+HEIGHT = MAXIMUM + 1
+N_COLUMNS = HEIGHT + 1
 
 _ON_PLATEAU = 3
 
