@@ -33,7 +33,7 @@ LAG = 3
 #: Neighbourhood that has to be free of masked pixels for a pixel to be "safe" [px].
 SAFE = 9
 #: Number of background samples per frame aimed at.
-N_SAMPLES = 200_000
+N_SAMPLES = 150_000
 MIN_BIN_SAMPLES = 96
 
 MASKED, NEAR_MASK, SAFE_PIXEL = 0, 1, 2
@@ -220,5 +220,5 @@ def _pairs(state: NDArray[np.uint8]) -> NDArray[np.int32]:
     rows, cols = np.nonzero(state[::7, ::11] == SAFE_PIXEL)
     inside = cols * 11 > SAFE + 8
     rows, cols = rows[inside], cols[inside]
-    keep = np.random.default_rng(0).permutation(rows.size)[:2500]
+    keep = np.random.default_rng(0).permutation(rows.size)[:1600]
     return np.stack([rows[keep] * 7, cols[keep] * 11], 1).astype(np.int32)
