@@ -11,7 +11,7 @@ import pandas as pd
 WIDTHS = np.array([0.5, 0.8, 1.2, 1.8, 2.7, 4.0], np.float32)
 HALF = np.array([2, 3, 4, 5, 7, 9], np.int64)
 #: Sub-pixel positions of the tabulated profiles.
-FRACTIONS = 8
+FRACTIONS = 16
 #: Half side of the patch that is cut out around a candidate [px].
 PATCH = 16
 
