@@ -11,6 +11,7 @@ from napari_xtal.peaks import spots as m
 from napari_xtal.peaks.calibration import false_peaks_per_mpx, snr_cut
 from napari_xtal.peaks.candidate_kernels import thin
 from napari_xtal.peaks.significance import scan_cut
+from napari_xtal.peaks.table import peak_frame
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -181,4 +182,4 @@ class Candidates:
         return table
 
     def _table(self, rows: NDArray[Any], frame: int) -> pd.DataFrame:
-        return m.peak_frame(self.values[rows], frame, self.panel[rows], self.inv_d[rows])
+        return peak_frame(self.values[rows], frame, self.panel[rows], self.inv_d[rows])

@@ -99,9 +99,10 @@ class PeakFinder:
         from napari_xtal.peaks import spots as m
         from napari_xtal.peaks.calibration import snr_cut
         from napari_xtal.peaks.candidates import Candidates
-        from napari_xtal.peaks.significance import PERMISSIVE_SNR, candidates
+        from napari_xtal.peaks.significance import PERMISSIVE_SNR, candidates, prepare
 
         params = params or PeakFinderParams()
+        prepare()
         image = self._check(image)
         plan = self._plan(params)
         if snr_min is None:
@@ -130,7 +131,9 @@ class PeakFinder:
         params = params or PeakFinderParams()
         if params.method == "significance":
             from napari_xtal.peaks.calibration import snr_cut
+            from napari_xtal.peaks.significance import prepare
 
+            prepare()
             cut = params.min_snr or snr_cut(params.false_peaks_per_frame, self._plan(params).n_good)
             table = self.candidates(image, params, snr_min=cut).filter(params, frame)
         else:

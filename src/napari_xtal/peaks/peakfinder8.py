@@ -33,6 +33,7 @@ import numpy as np
 from napari_xtal.peaks import peakfinder8_kernels as k
 from napari_xtal.peaks import spots
 from napari_xtal.peaks.plan import MASKED
+from napari_xtal.peaks.table import peak_frame
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -140,4 +141,4 @@ def find(
         found = found[np.sort(strongest)]
     rows, cols = (np.rint(found[:, i]).astype(np.int64) for i in (spots.ROW, spots.COL))
     _, inv_d, panel = geometry(rows, cols)
-    return spots.peak_frame(found, frame, panel, inv_d)
+    return peak_frame(found, frame, panel, inv_d)

@@ -127,7 +127,7 @@ def candidates(
     FrameNoise
         Background and noise of the frame.
     """
-    helper = _helper_once()
+    prepare()
     s = _buffers(plan)
     integer = image.dtype.kind in "iu"
     quantum = np.float32(1.0 if integer else 0.0)
@@ -169,7 +169,7 @@ def candidates(
     tau2 = kernels.model_error(image, plan.pairs, plan.bins, s.mean, s.var, s.offset)
     s.make_room(n)
     candidate_kernels.extract(image, plan.state, plan.panels, s.rows, s.cols, n, s.patches)
-    compiling.wait_for(helper)
+    compiling.wait_for(_helper)
     k = measure.measure(
         s.patches, s.rows, s.cols, n, plan.bins, s.mean, s.var, s.texture, s.offset, np.float32(gain),
         np.float32(kappa2), np.float32(tau2), quantum, inner, outer, _profiles,
@@ -186,16 +186,16 @@ def candidates(
 
 _first_call = threading.Lock()
 _started = False
+_helper: subprocess.Popen[bytes] | None = None
 
 
-def _helper_once() -> subprocess.Popen[bytes] | None:
-    """Start the compiling helper at the first call of a process."""
-    global _started
+def prepare() -> None:
+    """Start compiling the largest kernel beside this process, at the first call only."""
+    global _started, _helper
     with _first_call:
-        if _started:
-            return None
-        _started = True
-    return compiling.start_helper()
+        if not _started:
+            _started = True
+            _helper = compiling.start_helper()
 
 
 def _fits_16_bits(s: _Scratch) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 #: Widths (sigma) of the spots looked for and half sides of their windows [px].
 WIDTHS = np.array([0.5, 0.8, 1.2, 1.8, 2.7, 4.0], np.float32)
@@ -38,36 +37,3 @@ def ring_offsets(inner: float, outer: float, step: int = 1) -> np.ndarray[Any, n
     d = np.hypot(r, c)
     keep = (d > inner) & (d <= outer) & ((r + c) % step == 0)
     return np.flatnonzero(keep).astype(np.int32)
-
-
-_UNLABELLED = pd.array(["unlabelled"], dtype="str")
-_AUTO = pd.array(["auto"], dtype="str")
-
-
-def peak_frame(values: Any, frame: int, panel: Any, inv_d: Any) -> pd.DataFrame:
-    """Return the peak table of one frame from the first eight columns of `values`.
-
-    The general `table.make_table` costs ten times as much, too much for a preview.
-    """
-    n = len(values)
-    columns = np.asarray(values[:, : MAXIMUM + 1], np.float64)
-    take = np.zeros(n, np.int64)
-    return pd.DataFrame(
-        {
-            "frame": np.full(n, frame, np.int64),
-            "row": columns[:, ROW],
-            "col": columns[:, COL],
-            "panel": np.asarray(panel, np.int64),
-            "intensity": columns[:, INTENSITY],
-            "background": columns[:, BACKGROUND],
-            "sigma": columns[:, SIGMA],
-            "snr": columns[:, SNR],
-            "n_pixels": columns[:, N_PIXELS].astype(np.int64),
-            "max_value": columns[:, MAXIMUM],
-            "inv_d": inv_d,
-            "probability": np.full(n, np.nan),
-            "label": _UNLABELLED.take(take),
-            "source": _AUTO.take(take),
-        },
-        copy=False,
-    )

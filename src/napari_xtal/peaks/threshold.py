@@ -17,6 +17,7 @@ from napari_xtal.errors import ParameterError
 from napari_xtal.peaks import spots
 from napari_xtal.peaks import threshold_kernels as k
 from napari_xtal.peaks.plan import MASKED
+from napari_xtal.peaks.table import peak_frame
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -95,7 +96,7 @@ def find(
     found = found[_kept(found, radius, params)]
     rows, cols = _pixels(found)
     _, inv_d, panel = geometry(rows, cols)
-    return spots.peak_frame(found, frame, panel, inv_d)
+    return peak_frame(found, frame, panel, inv_d)
 
 
 def _pixels(found: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
