@@ -24,6 +24,7 @@ HIT, SPLIT, HOT = 2.0, 6.0, 1.0
 LIVE_PIXELS_PER_FALSE = 4.2e6
 HARD_RECALLS = (0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9)
 CALIBRATION = (0.1, 1.0, 10.0, 100.0)
+RATE_CUTS = (4.0, 4.25, 4.5, 4.75, 5.0, 5.25, 5.5, 5.75)
 DEFAULT_FINDERS = ("napari-xtal", "om-pf8-2px", "om-pf8-3px", "matched-filter")
 
 
@@ -161,6 +162,17 @@ def calibration(scenes: list[Scene]) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("asked for")
 
 
+def rates(scenes: list[Scene]) -> pd.Series:
+    """Return false reports per million live pixels by SNR cut: the calibration's own table."""
+    live = sum(s.good.sum() for s in scenes) * 1e-6
+    rows = {}
+    for cut in RATE_CUTS:
+        finder = NapariXtal(min_snr=cut, max_peaks=1_000_000)
+        kinds = pd.concat([s.judge(finder.run_default(s)) for s in scenes])["kind"]
+        rows[cut] = (kinds == "false").sum() / live
+    return pd.Series(rows, name="false per Mpx").rename_axis("SNR cut")
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser("python -m benchmarks.ladder", description=__doc__)
@@ -171,14 +183,18 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--finders", nargs="+", default=DEFAULT_FINDERS, choices=list(FINDERS))
     parser.add_argument("--kinds", nargs="+", default=["ctrl", "hard", "blank"],
                         help="ctrl, sharp, real: recall per SNR; hard: false reports at equal "
-                        "recall; blank: calibration")  # fmt: skip
+                        "recall; blank: calibration; rates: false reports per Mpx by cut")  # fmt: skip
     options = parser.parse_args(arguments)
     for kind in options.kinds:
         seeds = range(options.seed, options.seed + options.frames)
-        scenes = [Scene(options.detector, kind, seed) for seed in seeds]
+        scene = "blank" if kind == "rates" else kind
+        scenes = [Scene(options.detector, scene, seed) for seed in seeds]
         print(f"\n{options.detector} {kind}, {len(scenes)} frames")
         if kind == "blank":
             print(calibration(scenes).round(2).to_string())
+            continue
+        if kind == "rates":
+            print(rates(scenes).round(3).to_string())
             continue
         table: dict[str, Any] = {}
         for name in options.finders:

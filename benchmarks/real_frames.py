@@ -74,6 +74,8 @@ class Curves:
         The same numbers at the finder's own defaults.
     blank : dict
         Index of a frame without crystal -> reports at defaults.
+    blank_known : dict
+        The same -> how many of them lie within 1 px of what the crystal frames' lattice predicts.
     missed : DataFrame
         Truth rows not found at any cut: ``frame, row, col, snr``.
     false : DataFrame
@@ -85,6 +87,7 @@ class Curves:
     points: pd.DataFrame
     default: dict[str, float]
     blank: dict[int, int] = field(default_factory=dict)
+    blank_known: dict[int, int] = field(default_factory=dict)
     missed: pd.DataFrame = field(default_factory=pd.DataFrame)
     false: pd.DataFrame = field(default_factory=pd.DataFrame)
 
@@ -232,7 +235,13 @@ def score(set_name: str, finder: str | Finder | FindFunction, *, default: bool =
         if crystal:
             found = [finder.run_default(f) for f in crystal]
             curves.default = _Pooled.match(truths, found).at(ANY_REPORT)
-        curves.blank = {f.index: len(finder.run_default(f)) for f in frames if f.blank}
+        known = [f.known for f in crystal if len(f.known)]
+        for frame in (f for f in frames if f.blank):
+            reports = finder.run_default(frame)[["row", "col"]].to_numpy(float)
+            curves.blank[frame.index] = len(reports)
+            if known and len(reports):
+                distance = cKDTree(np.vstack(known)).query(reports)[0]
+                curves.blank_known[frame.index] = int((distance < 1).sum())
     return curves
 
 
@@ -319,6 +328,8 @@ def _show(curves: Curves, off: str) -> None:
     if curves.blank:
         counts = ", ".join(f"frame {i}: {n}" for i, n in curves.blank.items())
         print(f"reports without crystal, at defaults: {counts}")
+        if any(curves.blank_known.values()):
+            print(f"of them within 1 px of the other frames' lattice: {curves.blank_known}")
 
 
 def _as_json(curves: Curves) -> dict[str, Any]:

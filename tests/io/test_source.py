@@ -304,6 +304,16 @@ def test_pickle_carries_paths_not_arrays(tmp_path):
     np.testing.assert_array_equal(again.good, src.good)
 
 
+def test_reopened_source_reads_on_when_the_first_is_closed(tmp_path):
+    src = open_frames(make.nxmx(tmp_path / "a.h5"), mask=np.eye(*make.SHAPE, dtype=bool))
+    expected = src[1].copy()
+    again = src.reopen()
+    src.close()
+    np.testing.assert_array_equal(again[1], expected)
+    np.testing.assert_array_equal(again.good, src.good)
+    assert list(again.ids) == list(src.ids)
+
+
 def test_fork_opens_its_own_handles(tmp_path):
     src = open_frames(make.nxmx(tmp_path / "a.h5"))
     src[0]

@@ -167,6 +167,10 @@ class FrameSource:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def reopen(self) -> FrameSource:
+        """Return the same frames with file handles of their own, for another thread's use."""
+        return _reopen(self._named, self._user_mask, self._policy)
+
     def close(self) -> None:
         """Close the files and forget decoded frames; reading opens them again."""
         self._reader.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-#: Measured on simulated blank frames (`python -m benchmarks.ladder --kinds blank`), photon
+#: Measured on simulated blank frames (`python -m benchmarks.ladder --kinds rates`), photon
 #: counts of 0.3-8 per pixel, 68 million live pixels; an integrating detector has 0.7 times as
 #: many. log10 of the reports per million live pixels with at least the given SNR; beyond 5.75
 #: extrapolated like the tail of a normal distribution.

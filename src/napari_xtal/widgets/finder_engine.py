@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -103,14 +102,13 @@ class FinderEngine(QObject):
         """Search every frame of the run in a worker."""
         self._unsaved = self._run_params = params
         self.save_params()
-        # Own file handles: the window goes on reading frames from the run meanwhile.
-        source = self.link.source
-        if not isinstance(source, ArraySource):
-            source = pickle.loads(pickle.dumps(source))  # noqa: S301 - our own object, not a file
+        shown = self.link.source
 
         def work(progress: Any, cancel: Any) -> pd.DataFrame:
             from napari_xtal.peaks.find import find_peaks_in
 
+            # Own file handles: the window goes on reading frames from the run meanwhile.
+            source = shown if isinstance(shown, ArraySource) else shown.reopen()
             return find_peaks_in(source, params, progress=progress, cancel=cancel)
 
         self._run.start(work)
