@@ -100,6 +100,12 @@ class MaskedSource:
     def __reduce__(self) -> tuple[Any, ...]:
         return MaskedSource, (self._source, self.pixels)
 
+    def reopen(self) -> MaskedSource:
+        """Return the same frames and mask with file handles of their own."""
+        source = self._source
+        # Frames of a plain array have no files.
+        return MaskedSource(source.reopen() if hasattr(source, "reopen") else source, self.pixels)
+
     def __len__(self) -> int:
         return len(self._source)
 
