@@ -19,7 +19,7 @@ import numpy as np
 
 from napari_xtal import __version__
 from napari_xtal.errors import InputError, OutputError
-from napari_xtal.io.atomic import new_file
+from napari_xtal.files import new_file
 from napari_xtal.io.metadata import EV_JOULE
 from napari_xtal.peaks.table import make_table, validate
 
@@ -102,7 +102,7 @@ def write_cxi(
     if parameters is not None:
         tab.attrs["parameters"] = parameters
     order = _frame_order(src, frames)
-    _refuse_sources(path, src)
+    refuse_sources(path, src)
     regions = _virtual_regions(src, order) if mode == "virtual" else []
     if mode == "copy" and order:
         # HDF5 errors name no frame; better to fail before hours of copying.
@@ -133,7 +133,14 @@ def _frame_order(src: Any, frames: Sequence[int] | None) -> list[int]:
     return order
 
 
-def _refuse_sources(path: str | os.PathLike[str], src: Any) -> None:
+def refuse_sources(path: str | os.PathLike[str], src: Any) -> None:
+    """Refuse to write onto one of the frame files, even where overwriting is allowed.
+
+    Raises
+    ------
+    OutputError
+        When `path` is a file of the source.
+    """
     real = os.path.realpath(path)
     if any(os.path.realpath(file) == real for file in src.files):
         raise OutputError(f"{path}: is one of the frame files; peaks are never written into it")

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from napari_xtal.errors import InputError
-from napari_xtal.io.atomic import new_file
+from napari_xtal.files import new_file
 from napari_xtal.io.hdf5 import check_file
 from napari_xtal.peaks.table import PEAK_COLUMNS, empty_table, validate
 
