@@ -1,0 +1,1 @@
+"""Which of the found peaks are real: patches, networks, support vector machines, reports."""
