@@ -53,6 +53,7 @@ class AddPeaks:
 
     def apply(self, store: PeakStore) -> Difference:
         """Put the peaks in, with the ids they have."""
+        store.verdicts.note_first(self.rows.data)
         difference = store.insert(self.rows)
         store.unbury(_auto(self.rows))
         return difference

@@ -1,4 +1,4 @@
-"""Laying a new machine result under the user's edits, frame by frame."""
+"""Laying machine results (found peaks, probabilities) under the user's edits."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from napari_xtal.session.peaks import (
     is_plain,
     join,
 )
+from napari_xtal.session.verdicts import SAID
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,7 +28,9 @@ if TYPE_CHECKING:
 SAME_PEAK_PX = 2.0
 
 
-def replace_auto(peaks: PeakStore, table: pd.DataFrame, frames: Ids) -> Difference:
+def replace_auto(
+    peaks: PeakStore, table: pd.DataFrame, frames: Ids, verifier: str = ""
+) -> Difference:
     """Replace the machine peaks of frames; what the user did to them stands.
 
     A labelled peak keeps its label and id, with the new measurement when it is found
@@ -43,6 +46,8 @@ def replace_auto(peaks: PeakStore, table: pd.DataFrame, frames: Ids) -> Differen
         Peak table of a finder; rows of other frames are left out.
     frames : (n_frames,) ndarray of int64
         The frames that were searched.
+    verifier : str
+        The verifier of the probabilities in the table; empty when not known.
 
     Returns
     -------
@@ -56,6 +61,8 @@ def replace_auto(peaks: PeakStore, table: pd.DataFrame, frames: Ids) -> Differen
     columns = {name: table[name].to_numpy()[order] for name in table.columns}
     data = peaks.from_columns(columns, len(order))
     data["label"], data["source"] = UNLABELLED, AUTO
+    judged = np.unique(where[~np.isnan(data["probability"])])
+    peaks.verdicts.use(judged.tolist(), peaks.verdicts.code(verifier))
 
     # Frames of which nothing is known take their rows as they are: a search over 10^5
     # frames is put in at once.
@@ -65,6 +72,7 @@ def replace_auto(peaks: PeakStore, table: pd.DataFrame, frames: Ids) -> Differen
     data["peak_id"][is_new] = new = peaks.new_ids(int(is_new.sum()))
     if len(new):
         fresh = where[is_new]
+        peaks.verdicts.note(data[is_new], peaks.verdicts.codes(fresh))
         peaks.put_new(fresh, data[is_new], np.unique(fresh, return_index=True)[1])
     ends = np.append(starts, len(where))[1:]
     parts = {
@@ -108,12 +116,70 @@ def _replace_frame(peaks: PeakStore, frame: int, found: Block) -> Difference:
     free = np.flatnonzero(found["peak_id"] < 0)
     found["peak_id"][free] = peaks.new_ids(len(free))
 
+    peaks.verdicts.note(found, peaks.verdicts.codes(np.array([frame])))
     block = join([kept, labelled[lost], found], peaks.dtype)
     block = block[np.argsort(block["peak_id"], kind="stable")]
+    block["probability"] = peaks.verdicts.of_frame(frame, block)
     difference = compare(frame, old, block)
     if difference:
         peaks.set_block(frame, block)
     return difference
+
+
+def judge(
+    peaks: PeakStore,
+    ids: Ids,
+    values: NDArray[np.float64],
+    verifier: str,
+    places: NDArray[np.float64] | None = None,
+) -> Difference:
+    """Give peaks probabilities; those of the same frames by other verifiers count no more.
+
+    Parameters
+    ----------
+    peaks : PeakStore
+        Gets the probabilities.
+    ids : (n,) ndarray of int64
+        Distinct ids; those that are not there are passed over.
+    values : (n,) ndarray of float
+        Probabilities, NaN where there is none.
+    verifier : str
+        Its hash or name.
+    places : (n, 2) ndarray of float, optional
+        (row, col) [px] that were judged; default: where the peaks are.
+
+    Returns
+    -------
+    Difference
+        The peaks whose probability is another one now.
+    """
+    code = peaks.verdicts.code(verifier)
+    here = peaks.has(ids)
+    # Sorting is quicker than the hashing of `unique`.
+    frames = np.sort(peaks.frames_of(ids[here]))
+    frames = frames[np.diff(frames, prepend=frames[:1] - 1) != 0]
+    data = join([peaks.blocks[f] for f in frames.tolist()], peaks.dtype)
+    counts = np.array([len(peaks.blocks[f]) for f in frames.tolist()], dtype=np.intp)
+    if places is None:
+        ids, values = ids[here], values[here]
+        order = np.argsort(data["peak_id"])
+        at = order[np.searchsorted(data["peak_id"], ids, sorter=order)]
+        places = np.column_stack([data["row"][at], data["col"][at]])
+    said = np.zeros(len(ids), SAID)
+    said["peak_id"], said["probability"] = ids, values
+    said["row"], said["col"] = places.T
+    peaks.verdicts.note(said, code)
+    peaks.verdicts.use(frames.tolist(), code)
+    before = data["probability"].copy()
+    data["probability"] = after = peaks.verdicts.of(data, code)
+    differs = (before != after) & ~(np.isnan(before) & np.isnan(after))
+    if not differs.any():
+        return Difference()
+    peaks.put_judged(frames, np.split(data, np.cumsum(counts)[:-1]))
+    changed_frames = np.repeat(frames, counts)[differs]
+    return Difference(
+        frozenset(np.unique(changed_frames).tolist()), (), (), as_tuple(data["peak_id"][differs])
+    )
 
 
 def adopt(peaks: PeakStore, rows: Rows) -> None:
@@ -123,8 +189,17 @@ def adopt(peaks: PeakStore, rows: Rows) -> None:
     user placed. Unlabelled machine peaks that only the journal knew are dropped, since
     the saved state was complete when it was written.
     """
-    saved_rows = dict(rows.by_frame())
-    for frame in {*saved_rows, *peaks.blocks}:
+    told = list(peaks.blocks)
+    # Frames that the journal says nothing of take their rows as they are.
+    untold = ~np.isin(rows.frames, [*peaks.blocks, *peaks.buried])
+    untold &= ~np.isin(rows.frames, rows.frames[peaks.has(rows.ids)])
+    if untold.any():
+        at = np.flatnonzero(untold)
+        at = at[np.lexsort((rows.ids[at], rows.frames[at]))]
+        _, starts = np.unique(rows.frames[at], return_index=True)
+        peaks.put_new(rows.frames[at], rows.data[at], starts)
+    saved_rows = dict(rows.where(~untold).by_frame())
+    for frame in {*saved_rows, *told}:
         here = peaks.block(frame)
         known = here[~is_plain(here)]
         saved = saved_rows.get(frame, rows.data[:0])

@@ -1,4 +1,4 @@
-"""``derived.h5``: the machine's peaks of a session, which can always be computed again."""
+"""``derived.h5``: peaks and probabilities of the machine, which can be computed again."""
 
 from __future__ import annotations
 
@@ -18,11 +18,13 @@ from napari_xtal.session.peaks import AUTO, UNLABELLED, Block, Ids, PeakStore, R
 
 #: Version of the file's layout.
 VERSION = 1
+#: What is kept of the user's peaks, of which all else is in the journal.
+_JUDGED = ("peak_id", "row", "col", "probability")
 
 
 @dataclass
 class Derived:
-    """Machine peaks and how they were found.
+    """Machine peaks, how they were found, and what verifiers said of all peaks.
 
     Attributes
     ----------
@@ -36,6 +38,11 @@ class Derived:
         ``parameters``, ``version`` and ``time`` of each search.
     search_of : dict of int to int
         Searched frame -> index into `searches`.
+    judged : Rows
+        ``peak_id``, ``row``, ``col`` and ``probability`` of the user's peaks that a verifier
+        judged; all else is in the journal.
+    verifiers : dict of int to str
+        Frame -> the verifier of its probabilities, where it is known.
     """
 
     seq: int
@@ -43,6 +50,8 @@ class Derived:
     next_id: int
     searches: list[dict[str, Any]]
     search_of: dict[int, int]
+    judged: Rows
+    verifiers: dict[int, str]
 
 
 @dataclass(frozen=True)
@@ -55,6 +64,7 @@ class Snapshot:
     dtype: np.dtype[np.void]
     searches: list[dict[str, Any]]
     search_of: dict[int, int]
+    verifiers: dict[int, str]
 
 
 def write_derived(path: Path, state: Snapshot, peaks: PeakStore, frames: FrameIndex) -> None:
@@ -66,14 +76,19 @@ def write_derived(path: Path, state: Snapshot, peaks: PeakStore, frames: FrameIn
         When it cannot be written; the former file is still there.
     """
     auto = {f: b[b["source"] == AUTO] for f, b in state.blocks.items()}
-    known = sorted({*state.search_of, *(f for f, b in auto.items() if len(b))})
+    judged = {f: b for f, b in state.blocks.items() if not np.isnan(b["probability"]).all()}
+    judged = {f: b[(b["source"] != AUTO) & ~np.isnan(b["probability"])] for f, b in judged.items()}
+    used_frames = (f for some in (auto, judged) for f, b in some.items() if len(b))
+    known = sorted({*state.search_of, *state.verifiers, *used_frames})
     none = np.zeros(0, state.dtype)
     parts = [auto.get(f, none) for f in known]
+    said = [judged.get(f, none) for f in known]
     data = join(parts, state.dtype)
     # Only what is referred to: a slider that moves makes hundreds of searches.
     used = sorted(set(state.search_of.values()))
     renumbered = {old: new for new, old in enumerate(used)}
     identities = [frames.identity(f) for f in known]
+    names = sorted(set(state.verifiers.values()))
 
     def write(temporary: Path) -> None:
         with h5py.File(temporary, "w") as file:
@@ -88,6 +103,14 @@ def write_derived(path: Path, state: Snapshot, peaks: PeakStore, frames: FrameIn
                 [renumbered[state.search_of[f]] if f in state.search_of else -1 for f in known],
                 dtype=np.int64,
             )
+            file["verifiers"] = json.dumps(names)
+            file["frames/verifier"] = np.array(
+                [names.index(v) if (v := state.verifiers.get(f)) else -1 for f in known],
+                dtype=np.int64,
+            )
+            file["frames/n_judged"] = np.array([len(p) for p in said], dtype=np.int64)
+            for name in _JUDGED:
+                file[f"judged/{name}"] = np.ascontiguousarray(join(said, state.dtype)[name])
             for name in data.dtype.names or ():
                 # One column after the other: reading of frames goes on in between.
                 if peaks.is_text(name):
@@ -131,14 +154,30 @@ def read_derived(path: Path, peaks: PeakStore, frames: FrameIndex) -> Derived:
             data["peak_id"] = columns["peak_id"]
             data["label"], data["source"] = UNLABELLED, AUTO
             of: Ids = np.repeat(indices, counts)
+            judged, verifiers = _read_verdicts(file, peaks, indices)
             return Derived(
                 int(file.attrs["seq"]),
                 Rows(of, data),
                 int(file.attrs["next_id"]),
                 json.loads(file["searches"][()]),
                 {int(f): s for f, s in zip(indices, search, strict=True) if s >= 0},
+                judged,
+                verifiers,
             )
     except (OSError, KeyError, ValueError, TypeError, IndexError, RuntimeError) as error:
         raise SessionError(
             f"{path}: the found peaks cannot be read ({error}); search again"
         ) from error
+
+
+def _read_verdicts(file: h5py.File, peaks: PeakStore, indices: Ids) -> tuple[Rows, dict[int, str]]:
+    """Return what a file says of the user's peaks, and the verifiers; old files have neither."""
+    if "judged" not in file:
+        return Rows(indices[:0], np.zeros(0, peaks.dtype)), {}
+    columns = {name: file[f"judged/{name}"][()] for name in _JUDGED}
+    data = peaks.from_columns(columns, len(columns["peak_id"]))
+    data["peak_id"] = columns["peak_id"]
+    names = json.loads(file["verifiers"][()])
+    used = file["frames/verifier"][()].tolist()
+    verifiers = {int(f): names[k] for f, k in zip(indices, used, strict=True) if k >= 0}
+    return Rows(np.repeat(indices, file["frames/n_judged"][()]), data), verifiers

@@ -19,10 +19,10 @@ from napari_xtal.session.actions import (
     RemovePeaks,
     to_record,
 )
-from napari_xtal.session.auto_peaks import replace_auto
+from napari_xtal.session.auto_peaks import judge, replace_auto
 from napari_xtal.session.events import PeakChange, SessionEvents
 from napari_xtal.session.manifest import plain_json
-from napari_xtal.session.peaks import IMPORT, MANUAL, Difference, Rows, as_ids, check_places, join
+from napari_xtal.session.peaks import IMPORT, MANUAL, Difference, Rows, as_ids, check_places
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -63,12 +63,7 @@ class PeakEditor:
         with self._lock:
             peaks = self._state.peaks
             if self._table is None or self._table[0] != peaks.version:
-                shown = sorted(f for f in peaks.blocks if f >= 0)
-                blocks = [peaks.blocks[f] for f in shown]
-                data = join(blocks, peaks.dtype)
-                counts = [len(b) for b in blocks]
-                frames = np.repeat(np.array(shown, dtype=np.int64), counts)
-                self._table = peaks.version, peaks.to_table(frames, data)
+                self._table = peaks.version, peaks.table()
             return self._table[1].copy(deep=False)
 
     @property
@@ -220,6 +215,7 @@ class PeakEditor:
         table: pd.DataFrame,
         frames: Iterable[int],
         parameters: Mapping[str, Any] | None = None,
+        verifier: str = "",
     ) -> None:
         """Take over what a finder found: replaces the machine peaks of `frames` only.
 
@@ -236,6 +232,8 @@ class PeakEditor:
             The frames that were searched, also those without a peak.
         parameters : dict
             Parameters of the search; stored with the result.
+        verifier : str
+            Hash of the verifier of the probabilities in `table`, see `set_probabilities`.
 
         Raises
         ------
@@ -252,12 +250,63 @@ class PeakEditor:
         with self._lock:
             self._storage.check_open()
             self._state.frames.check(searched.tolist())
-            difference = replace_auto(self._state.peaks, table, searched)
+            difference = replace_auto(self._state.peaks, table, searched, verifier)
             self._state.note_search(search, searched.tolist())
             self._set_ids_aside()
             self._storage.derived_changed()
         # Nothing new is no event: a view that answers each with a search would not end.
         self._tell((difference, None) if difference else None, "auto")
+
+    def set_probabilities(
+        self,
+        ids: Iterable[int],
+        values: Sequence[float] | np.ndarray[Any, Any],
+        verifier: str,
+        places: np.ndarray[Any, Any] | None = None,
+    ) -> None:
+        """Take over what a verifier said of peaks of any source.
+
+        Not part of the journal, nor of undo. A probability is true of one position: a peak
+        that is moved shows NaN, until it is judged anew or the move is undone. A frame shows
+        the probabilities of one verifier: those by another one become NaN.
+
+        Parameters
+        ----------
+        ids : sequence of int
+            Which peaks. Those that were removed meanwhile are passed over.
+        values : (n,) sequence of float
+            Probabilities, 0 to 1; NaN where there is none.
+        verifier : str
+            Its hash; `verifier_of` returns it.
+        places : (n, 2) ndarray of float, optional
+            (row, col) [px] that were judged, for a verifier that works while the user
+            edits; default: where the peaks are now.
+
+        Raises
+        ------
+        ParameterError
+            When lengths differ, an id comes twice, a value is out of range, or no verifier
+            is named.
+        SessionError
+            When an id was never given to a peak.
+        """
+        wanted = np.asarray(ids if isinstance(ids, np.ndarray) else list(ids), dtype=np.int64)
+        said = np.asarray(values, dtype=np.float64)
+        where = None if places is None else np.asarray(places, dtype=np.float64)
+        _check_verdicts(wanted, said, where, verifier)
+        with self._lock:
+            self._storage.check_open()
+            if len(wanted) and not 0 < wanted.min() <= wanted.max() < self._state.peaks.next_id:
+                # Raises: an id that no peak ever had.
+                self._state.peaks.rows(wanted)
+            difference = judge(self._state.peaks, wanted, said, verifier, where)
+            self._storage.derived_changed()
+        self._tell((difference, None) if difference else None, "probability")
+
+    def verifier_of(self, frame: int) -> str | None:
+        """Return which verifier gave the probabilities of a frame; None when none is known."""
+        with self._lock:
+            return self._state.peaks.verdicts.name_of(int(frame))
 
     @property
     def searched_frames(self) -> list[int]:
@@ -360,7 +409,7 @@ class PeakEditor:
             change = PeakChange(shown, found.added, found.removed, found.changed, reason)
             try:
                 self.events.peaks_changed.emit(change)
-                if reason != "auto":
+                if reason not in ("auto", "probability"):
                     self.events.undo_changed.emit()
             finally:
                 if problem is not None:
@@ -378,3 +427,23 @@ def _version() -> str:
     from napari_xtal import __version__
 
     return __version__
+
+
+def _check_verdicts(
+    ids: np.ndarray[Any, Any],
+    values: np.ndarray[Any, Any],
+    places: np.ndarray[Any, Any] | None,
+    verifier: str,
+) -> None:
+    if ids.ndim != 1 or values.shape != ids.shape or (np.diff(np.sort(ids)) == 0).any():
+        raise ParameterError(
+            f"probabilities: {ids.size} ids and {values.size} values; give one each"
+        )
+    if places is not None and places.shape != (len(ids), 2):
+        raise ParameterError(
+            f"probabilities: places have shape {places.shape}; give ({len(ids)}, 2)"
+        )
+    if ((values < 0) | (values > 1)).any():
+        raise ParameterError("probabilities: a value is not from 0 to 1")
+    if not verifier:
+        raise ParameterError("probabilities: no verifier is named; give its hash")

@@ -18,7 +18,8 @@ class PeakChange:
     added, removed, changed : tuple of int
         Ids of the peaks.
     reason : str
-        ``add``, ``remove``, ``move``, ``label``, ``undo``, ``redo``, ``auto`` or ``relocate``.
+        ``add``, ``remove``, ``move``, ``label``, ``undo``, ``redo``, ``auto``, ``probability`` or
+        ``relocate``.
     """
 
     frames: frozenset[int] | None

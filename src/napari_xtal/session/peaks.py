@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from napari_xtal.errors import InputError, SessionError
+from napari_xtal.session.verdicts import Verdicts
 
 #: Columns of the peak table with dtype and the value of a row that lacks them. A test
 #: holds them equal to the schema in ``peaks.table``, which this room may not import.
@@ -96,6 +97,8 @@ class PeakStore:
         self.blocks: dict[int, Block] = {}
         #: Frame -> {id: (row, col)} of machine peaks that the user removed or moved away.
         self.buried: dict[int, dict[int, tuple[float, float]]] = {}
+        #: Where column ``probability`` of all blocks comes from.
+        self.verdicts = Verdicts()
         self.next_id = 1
         self.version = 0
         self._words = list(_FIRST_WORDS)
@@ -228,6 +231,13 @@ class PeakStore:
             data[at] = block[np.searchsorted(block["peak_id"], wanted[at])]
         return Rows(frames, data)
 
+    def table(self) -> pd.DataFrame:
+        """Return the peaks of all frames that are open, sorted by frame, see `to_table`."""
+        shown = sorted(f for f in self.blocks if f >= 0)
+        blocks = [self.blocks[f] for f in shown]
+        frames = np.repeat(np.array(shown, dtype=np.int64), [len(b) for b in blocks])
+        return self.to_table(frames, join(blocks, self.dtype))
+
     def frames_of(self, ids: Ids) -> Ids:
         """Return the frame of each id; a very negative number for ids that are not there."""
         known = (ids >= 0) & (ids < len(self._frame_of))
@@ -294,7 +304,7 @@ class PeakStore:
                     del self.buried[frame]
 
     def set_block(self, frame: int, block: Block) -> None:
-        """Put rows in the place of all that a frame had."""
+        """Put rows in the place of all that a frame had; their probabilities are set."""
         self.version += 1
         former = self.blocks.get(frame)
         if former is not None:
@@ -306,6 +316,7 @@ class PeakStore:
         if (ids[1:] < ids[:-1]).any():
             block = block[np.argsort(ids, kind="stable")]
             ids = block["peak_id"]
+        block["probability"] = self.verdicts.of_frame(frame, block)
         self.blocks[frame] = block
         self._note(ids, frame)
 
@@ -334,6 +345,11 @@ class PeakStore:
         for frame, block in zip(frames[starts].tolist(), np.split(data, starts[1:]), strict=True):
             self.blocks[frame] = block
         self._note(data["peak_id"], frames)
+
+    def put_judged(self, frames: Ids, blocks: Iterable[Block]) -> None:
+        """Put rows in the place of those of the same ids that frames had."""
+        self.version += 1
+        self.blocks.update(zip(frames.tolist(), blocks, strict=True))
 
 
 def groups(frames: Ids) -> Iterator[tuple[int, NDArray[np.intp]]]:

@@ -135,6 +135,11 @@ def _derived(path: Path, state: Replayed) -> Derived | None:
 
 
 def _adopt(state: Replayed, derived: Derived) -> None:
+    verdicts = state.peaks.verdicts
+    for frame, name in derived.verifiers.items():
+        verdicts.use([frame], verdicts.code(name))
+    for rows in (derived.rows, derived.judged):
+        verdicts.note(rows.data, verdicts.codes(rows.frames))
     adopt(state.peaks, derived.rows)
     state.peaks.next_id = max(state.peaks.next_id, derived.next_id)
     state.searches, state.search_of = derived.searches, derived.search_of

@@ -27,8 +27,9 @@ from napari_xtal.session.frames import pack_ids
 from napari_xtal.session.journal import Journal
 from napari_xtal.session.lock import FolderLock
 from napari_xtal.session.manifest import Manifest, plain_json, read_manifest
+from napari_xtal.session.models import ModelStore
 from napari_xtal.session.options import SessionOptions
-from napari_xtal.session.peaks import AUTO
+from napari_xtal.session.reading import is_session
 from napari_xtal.session.replay import replay
 from napari_xtal.session.sources import Places, changed_sources, planned_moves
 from napari_xtal.session.storage import Storage
@@ -261,6 +262,21 @@ class Session(PeakEditor):
                 self._manifest.view = plain
                 self._storage.manifest_changed()
 
+    @property
+    def models(self) -> ModelStore:
+        """Trained models, in the folder ``models``; parameters ``verifier`` name the one in use.
+
+        These are ``{"model": hash or "default", "min_probability": p}``.
+        """
+        return ModelStore(self.folder / "models", may_write=self._may_write)
+
+    def _may_write(self) -> str | None:
+        return (
+            f"{self.folder}: the session is closed; open it again"
+            if self.closed
+            else (self._not_mine())
+        )
+
     # sources -----------------------------------------------------------------------------
 
     @property
@@ -364,10 +380,11 @@ class Session(PeakEditor):
         snapshot = Snapshot(
             self._storage.journal.last_seq,
             state.peaks.next_id,
-            {f: b for f, b in state.peaks.blocks.items() if (b["source"] == AUTO).any()},
+            dict(state.peaks.blocks),
             state.peaks.dtype,
             list(state.searches),
             dict(state.search_of),
+            state.peaks.verdicts.names(),
         )
         return lambda path: write_derived(path, snapshot, state.peaks, state.frames)
 
@@ -398,11 +415,6 @@ class Session(PeakEditor):
     def __repr__(self) -> str:
         state = "closed" if self.closed else f"{self.n_peaks} peaks"
         return f"<Session {self.folder} ({state})>"
-
-
-def is_session(folder: Path) -> bool:
-    """Whether a folder holds a session."""
-    return any((folder / name).is_file() for name in ("session.json", "journal.jsonl"))
 
 
 def _as_list(files: Files) -> list[str | os.PathLike[str]]:
