@@ -54,6 +54,8 @@ class FinderEngine(QObject):
         super().__init__(parent)
         self.link = link
         self.search = FrameSearch(link.stack)
+        #: Whether peaks that are found again where they were keep their probability.
+        self.keep_probabilities = False
         self._run_params: PeakFinderParams | None = None
         self.run_seconds = 0.0
         self._live = LatestJob(self)
@@ -164,7 +166,31 @@ class FinderEngine(QObject):
         self.run_done.emit(frames, cancelled, hot)
 
     def _commit(self, table: pd.DataFrame, frames: list[int], params: PeakFinderParams) -> None:
+        verifier = ""
+        if self.keep_probabilities and len(frames) == 1:
+            table, verifier = self._with_known(table, frames[0])
         try:
-            self.link.session.set_auto_peaks(table, frames, params.to_dict())
+            self.link.session.set_auto_peaks(table, frames, params.to_dict(), verifier)
         except XtalError as error:
             self.failed.emit(error)
+
+    def _with_known(self, table: pd.DataFrame, frame: int) -> tuple[pd.DataFrame, str]:
+        """Return the table with the probabilities that are known, and their verifier.
+
+        A slider only filters candidates: without this, every peak would lose its probability
+        for a moment, and those hidden by it would flash up.
+        """
+        session = self.link.session
+        verifier = session.verifier_of(frame)
+        if verifier is None:
+            return table, ""
+        known = session.peaks_of(frame)
+        values = dict(
+            zip(
+                zip(known["row"].tolist(), known["col"].tolist(), strict=True),
+                known["probability"].tolist(),
+                strict=True,
+            )
+        )
+        places = zip(table["row"].tolist(), table["col"].tolist(), strict=True)
+        return table.assign(probability=[values.get(p, float("nan")) for p in places]), verifier

@@ -21,6 +21,7 @@ from napari_xtal.widgets.finder_controls import EditBar, HotPixelBar, RunBar, Se
 from napari_xtal.widgets.params_form import ParamsForm
 from napari_xtal.widgets.readout import Readout
 from napari_xtal.widgets.snr_histogram import SnrHistogram
+from napari_xtal.widgets.verify_bar import VerifyBar
 
 
 class FinderPanel(QWidget):
@@ -89,6 +90,7 @@ class FinderPanel(QWidget):
         self.colour.setObjectName("colour_mode")
         self.colour.setToolTip("What the colour of the rings tells.")
         self.colour.addItems([f"Colour: {mode}" for mode in peak_rows.COLOUR_MODES])
+        self.verify = VerifyBar(body)
         self.run = RunBar(body)
         self.hot = HotPixelBar(body)
         self.edits = EditBar(body)
@@ -103,7 +105,7 @@ class FinderPanel(QWidget):
         layout.addWidget(self.histogram)
         layout.addWidget(self.status)
         layout.addLayout(_row((self.live, 0), (self.show_rejected, 0), (self.colour, 1)))
-        for part in (self.run, self.hot, self.edits, self.readout):
+        for part in (self.verify, self.run, self.hot, self.edits, self.readout):
             layout.addWidget(part)
         layout.addStretch(1)
         self._scroll = scroll

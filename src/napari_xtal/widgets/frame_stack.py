@@ -132,6 +132,11 @@ class FrameStack:
         """Return one frame with raw counts, from the cache where possible."""
         return self._entry(index)[0]
 
+    def cached(self, index: int) -> Frame | None:
+        """Return one frame if it is in the cache, without waiting for anything."""
+        entry = self._cache.get(index)
+        return None if entry is None else entry[0]
+
     def image(self, index: int) -> NDArray[np.float32]:
         """Return what is drawn of one frame and read the next one in the direction of travel."""
         index = self._in_range(index)

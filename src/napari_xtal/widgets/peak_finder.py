@@ -70,6 +70,10 @@ class PeakFinderWidget(FinderPanel):
         self.live.toggled.connect(self._on_live)
         self.show_rejected.toggled.connect(self._on_rejected)
         self.colour.currentIndexChanged.connect(self._on_colour)
+        self.verify.toggled.connect(self._on_verify)
+        self.verify.progressed.connect(self.run.show_progress)
+        self.verify.run_done.connect(self._on_run_verified)
+        self.verify.failed.connect(self._on_verify_failed)
         self.run.this_frame.clicked.connect(self.search_frame)
         self.run.all_frames.clicked.connect(self.search_all)
         self.run.cancel.clicked.connect(self._on_cancel)
@@ -139,12 +143,15 @@ class PeakFinderWidget(FinderPanel):
         self.link.session.events.peaks_changed.connect(self._on_peaks_changed)
         self.link.session.events.undo_changed.connect(self._on_undo_changed)
         self.readout.set_link(self.link)
+        self.verify.set_link(self.link)
+        self.engine.keep_probabilities = self.verify.on
         self._restore_params()
         self._show_state(None)
         if self.live.isChecked() and not self.link.session.n_peaks:
             self.search_frame()
 
     def _leave_run(self) -> None:
+        self.verify.set_link(None)
         if self.engine is not None:
             self.engine.close()
             self.engine.deleteLater()
@@ -191,7 +198,7 @@ class PeakFinderWidget(FinderPanel):
         self._unavailable = unavailable
         session = self.link.session if self.link else None
         n_peaks = session.n_peaks if session is not None else 0
-        running = self.engine is not None and self.engine.running
+        running = self.engine is not None and (self.engine.running or self.verify.running)
         self.run.set_state(unavailable if self.link is None else None, running=running)
         self.edits.show_session(session, n_peaks)
         if session is None:
@@ -206,7 +213,7 @@ class PeakFinderWidget(FinderPanel):
         """Whether a search is going on, or a run is about to be opened."""
         chosen = self._chosen_layer()
         waiting = chosen is not None and self.link is None and self._unavailable is None
-        return waiting or (self.engine is not None and self.engine.busy)
+        return waiting or (self.engine is not None and (self.engine.busy or self.verify.busy))
 
     def show_table(self, table: pd.DataFrame) -> None:
         """Show peaks that were found before, as the machine's result for their frames."""
@@ -229,6 +236,7 @@ class PeakFinderWidget(FinderPanel):
     def search_all(self) -> None:
         """Search every frame of the run."""
         if self.engine is not None and self.link is not None and not self.engine.running:
+            self.verify.cancel()  # it judges peaks that are about to be replaced
             self.engine.find_all(self.form.params)
             self.run.show_progress(0, len(self.link.stack))
             self._show_state(None)
@@ -256,6 +264,8 @@ class PeakFinderWidget(FinderPanel):
         )
         if self.live.isChecked():
             self.search_frame()
+        else:
+            self.verify.apply(frame)
 
     def _on_live(self, on: bool) -> None:
         if on:
@@ -264,11 +274,14 @@ class PeakFinderWidget(FinderPanel):
     def _on_cancel(self) -> None:
         if self.engine is not None:
             self.engine.cancel()
+            self.verify.cancel()
 
     def _on_frame_done(self, result: FrameResult) -> None:
         if self.link is None or result.frame != self.link.shown_frame():
             return  # the user went on; the peaks are in the session all the same
         self._last = result
+        if not result.note:
+            self.verify.apply(result.frame)  # the peaks are shown; their probabilities follow
         self.histogram.show_values(
             [*result.table["snr"], *result.rejected["snr"]], result.table["snr"], result.threshold
         )
@@ -297,6 +310,23 @@ class PeakFinderWidget(FinderPanel):
             f"{word}<b>{n} peaks</b> · {len(frames)} of {len(self.link.stack)} frames searched · "
             f"{self.engine.run_seconds:.1f} s"
         )
+        if not cancelled:
+            self.verify.apply_all()
+        self._show_state(None)
+
+    def _on_verify(self, on: bool) -> None:
+        if self.engine is None or self.link is None:
+            return
+        self.engine.keep_probabilities = on
+        self.verify.apply(self.link.shown_frame())
+
+    def _on_run_verified(self, n_judged: int, _n_peaks: int, cancelled: bool) -> None:
+        word = "verification cancelled, " if cancelled else ""
+        self.status.setText(f"{self.status.text()} · {word}{n_judged} peaks judged")
+        self._show_state(None)
+
+    def _on_verify_failed(self, error: Exception) -> None:
+        show_error(str(error) or type(error).__name__)
         self._show_state(None)
 
     def _offer_hot(self, pixels: Sequence[tuple[int, int]]) -> None:

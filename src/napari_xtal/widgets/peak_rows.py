@@ -57,8 +57,52 @@ def snr_colours(table: pd.DataFrame) -> NDArray[np.float32]:
     return np.asarray(colours, np.float32)
 
 
+def probability_colours(table: pd.DataFrame) -> NDArray[np.float32]:
+    """Return (n_peaks, 4) float array, RGBA of the probability; neutral grey without one."""
+    probability = table["probability"].to_numpy(dtype=float)
+    stops = np.array([_rgba(c) for c in styles.PROBABILITY_COLOURS], np.float32)
+    at = np.linspace(0, 1, len(stops))
+    known = np.nan_to_num(probability)
+    colours = np.column_stack([np.interp(known, at, stops[:, k]) for k in range(4)])
+    colours[np.isnan(probability)] = _rgba(styles.REJECTED_COLOUR)
+    return colours.astype(np.float32)
+
+
 #: Name in the dock -> colouring.
-COLOUR_MODES = {"label": label_colours, "SNR": snr_colours}
+COLOUR_MODES = {"label": label_colours, "SNR": snr_colours, "probability": probability_colours}
+
+
+def probability_limit(parameters: Any) -> float:
+    """Return the least probability of shown peaks that a session's parameters name, else 0."""
+    value = (parameters.get("verifier") or {}).get("min_probability", 0.0)
+    usable = isinstance(value, (int, float)) and 0 <= value <= 1  # a hand-edited file
+    return float(value) if usable else 0.0
+
+
+def is_shown(table: pd.DataFrame, min_probability: float) -> NDArray[np.bool_]:
+    """Return which peaks a limit of the probability leaves.
+
+    Only machine-made peaks without a label are hidden: what a person placed, imported or
+    labelled stays, and what no verifier has judged.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Peak table.
+    min_probability : float
+        Least probability, 0 to 1.
+
+    Returns
+    -------
+    (n_peaks,) ndarray of bool
+    """
+    low = table["probability"].to_numpy(dtype=np.float64) < min_probability  # False for NaN
+    at = np.flatnonzero(low)
+    shown = ~low
+    if len(at):
+        some = table.iloc[at]
+        shown[at] = (some["label"] != "unlabelled") | (some["source"] != "auto")
+    return shown
 
 
 def near_frames(counts: NDArray[np.int64], frame: int, limit: int) -> tuple[int, int]:

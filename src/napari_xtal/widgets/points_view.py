@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -54,6 +55,7 @@ class PeaksView:
         self._clipboard: pd.DataFrame | None = None
         self._window: tuple[int, int] | None = None
         self.colour_mode = "label"
+        self.min_probability = peak_rows.probability_limit(session.parameters)
         self._flat = image_layer.ndim == 2
         self.rows = self._rows_to_show()
         axes = slice(1, None) if self._flat else slice(None)
@@ -79,6 +81,7 @@ class PeaksView:
         self.layer.current_face_color = styles.FACE_COLOUR
         self.layer.events.data.connect(self._on_layer_data)
         session.events.peaks_changed.connect(self._on_peaks_changed)
+        session.events.parameters_changed.connect(self._on_parameters)
         viewer.dims.events.current_step.connect(self._on_step)
         shortcuts.bind(self.layer, self._actions())
 
@@ -120,10 +123,24 @@ class PeaksView:
             self.select_ids(self._edit(lambda: self.session.add_peaks(rows)) or [])
 
     def set_colour_mode(self, mode: str) -> None:
-        """Colour the rings by "label" or "SNR"."""
+        """Colour the rings by a key of `peak_rows.COLOUR_MODES`."""
         self.colour_mode = mode
         with self._quiet():
             self.layer.border_color = self._colours()
+
+    def set_min_probability(self, limit: float) -> None:
+        """Hide unlabelled machine peaks with a probability below a limit.
+
+        Hidden peaks are not in the layer at all, so that nothing can select or delete them;
+        napari's own `shown` has no effect on two-dimensional layers, nor on "select all".
+        """
+        self.min_probability = limit
+        peaks = self.session.peaks
+        if self._window is None and len(peaks) <= self._limit:
+            keep = peaks["peak_id"].to_numpy()[peak_rows.is_shown(peaks, limit)]
+            if np.array_equal(keep, self.rows["peak_id"].to_numpy()):
+                return
+        self.reload()
 
     def selected_ids(self) -> list[int]:
         """Return the ids of the selected peaks, or of the one under the cursor."""
@@ -149,17 +166,17 @@ class PeaksView:
     def disconnect(self) -> None:
         """Stop listening; the layer stays as it is."""
         self.session.events.peaks_changed.disconnect(self._on_peaks_changed)
+        self.session.events.parameters_changed.disconnect(self._on_parameters)
         self.layer.events.data.disconnect(self._on_layer_data)
         self._viewer.dims.events.current_step.disconnect(self._on_step)
         self._zoom_size.stop()
         self.layer.editable = False
 
     def _actions(self) -> dict[str, Callable[[], object]]:
-        return {
-            "label_peak": lambda: self.label("peak"),
-            "label_not_peak": lambda: self.label("not-peak"),
-            "label_unsure": lambda: self.label("unsure"),
-            "label_clear": lambda: self.label("unlabelled"),
+        labels = {
+            action: partial(self.label, name) for action, name in shortcuts.LABEL_ACTIONS.items()
+        }
+        return labels | {
             "delete": self.delete,
             "undo": self.undo,
             "redo": self.redo,
@@ -269,7 +286,7 @@ class PeaksView:
             return
         ids = list(getattr(change, "changed", ()) or ())
         structural = change.frames is None or change.added or change.removed or not ids
-        if structural:
+        if structural or self._filter_differs(ids):
             if self._window is not None and change.frames is not None:
                 first, last = self._window
                 if not any(first <= f < last for f in change.frames):
@@ -277,6 +294,20 @@ class PeaksView:
             self.reload()
         else:
             self._update_rows(ids)
+
+    def _on_parameters(self, step: str) -> None:
+        if step == "verifier":
+            limit = peak_rows.probability_limit(self.session.parameters)
+            if limit != self.min_probability:
+                self.set_min_probability(limit)
+
+    def _filter_differs(self, ids: list[int]) -> bool:
+        """Whether changed peaks come or go by the limit of the probability."""
+        if not self.min_probability:
+            return False
+        fresh = self.session.get_peaks(ids)
+        here = np.isin(fresh["peak_id"].to_numpy(), self.rows["peak_id"].to_numpy())
+        return bool((here != peak_rows.is_shown(fresh, self.min_probability)).any())
 
     def _update_rows(self, ids: list[int]) -> None:
         """Take over changed rows (labels, positions) without rebuilding the layer."""
@@ -334,6 +365,8 @@ class PeaksView:
     def _rows_to_show(self) -> pd.DataFrame:
         peaks = self.session.peaks
         self._window = None
+        if self.min_probability:
+            peaks = peaks[peak_rows.is_shown(peaks, self.min_probability)]
         if len(peaks) > self._limit:
             frames = peaks["frame"].to_numpy()
             counts = np.bincount(frames, minlength=len(self._stack))

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_xtal.errors import InputError, OutputError
+from napari_xtal.widgets import peak_rows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -17,6 +18,37 @@ SUFFIXES = (".cxi", ".csv", ".lst")
 def kept(table: pd.DataFrame) -> pd.DataFrame:
     """Return the peaks that are saved: all but those a person labelled not-peak."""
     return table[table["label"] != "not-peak"].drop(columns="peak_id", errors="ignore")
+
+
+def shown_peaks(session: Any) -> tuple[pd.DataFrame, str]:
+    """Return the peaks of a session that the probability filter leaves, for a file.
+
+    Parameters
+    ----------
+    session : Session
+        Peaks, and the limit among its parameters.
+
+    Returns
+    -------
+    table : DataFrame
+        Peak table; where peaks are left out, ``attrs["parameters"]`` tells the limit, how
+        many they are, and the settings of the search.
+    left_out : str
+        The same for a message; empty when nothing is left out.
+    """
+    parameters, peaks = session.parameters, session.peaks
+    limit = peak_rows.probability_limit(parameters)
+    shown = peak_rows.is_shown(peaks, limit)
+    n_hidden = len(shown) - int(shown.sum())
+    if not n_hidden:
+        return peaks, ""
+    table = peaks[shown]
+    table.attrs["parameters"] = {
+        **parameters.get("peak_finder", {}),
+        "verifier": parameters["verifier"],
+        "left_out_below_min_probability": n_hidden,
+    }
+    return table, f"{n_hidden} unlabelled peaks with a probability below {limit:g} left out"
 
 
 def save_peaks(

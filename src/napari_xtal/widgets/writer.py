@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_xtal.errors import InputError
-from napari_xtal.widgets.saving import FILTERS, save_peaks
+from napari_xtal.widgets.saving import FILTERS, save_peaks, shown_peaks
 
 if TYPE_CHECKING:
     import napari
@@ -35,13 +35,19 @@ def write_peaks(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
     InputError
         When the layer is not a peaks layer of an open run and the format needs the frames.
     """
+    from napari.utils.notifications import show_info
+
     from napari_xtal.peaks.table import PEAK_COLUMNS, make_table
     from napari_xtal.widgets.points_view import PEAKS_KEY
     from napari_xtal.widgets.sources import ArraySource
 
     link = (attributes.get("metadata") or {}).get(PEAKS_KEY)
     if link is not None:
-        return [str(save_peaks(path, link.source, link.session.peaks, overwrite=True))]
+        peaks, left_out = shown_peaks(link.session)
+        saved = save_peaks(path, link.source, peaks, overwrite=True)
+        if left_out:
+            show_info(f"{saved}: {left_out}")
+        return [str(saved)]
     points = np.atleast_2d(np.asarray(data, dtype=float))
     if points.shape[1] not in (2, 3):
         raise InputError(
@@ -109,8 +115,9 @@ def ask_and_save(link: Any, parent: Any = None) -> str | None:
         path += (
             chosen_filter[chosen_filter.rindex("*") + 1 : -1] if "*" in chosen_filter else ".cxi"
         )
-    peaks = link.session.peaks
+    peaks, left_out = shown_peaks(link.session)
     # The file dialog has asked before it let an existing file be chosen.
     saved = save_peaks(path, source, peaks, overwrite=True)
-    show_info(f"{len(peaks)} peaks on {peaks['frame'].nunique()} frames saved to {saved}")
+    told = f"{len(peaks)} peaks on {peaks['frame'].nunique()} frames saved to {saved}"
+    show_info(f"{told}; {left_out}" if left_out else told)
     return str(saved)
