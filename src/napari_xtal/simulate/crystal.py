@@ -58,7 +58,17 @@ def reciprocal_basis(cell: tuple[float, float, float, float, float, float]) -> N
 
 def random_rotation(rng: np.random.Generator) -> NDArray[np.float64]:
     """Return a rotation matrix drawn uniformly from all orientations (Shoemake 1992)."""
-    w, x, y, z = _unit(rng.standard_normal(4))
+    return rotation_matrix(random_quaternion(rng))
+
+
+def random_quaternion(rng: np.random.Generator) -> NDArray[np.float64]:
+    """Return a unit quaternion (w, x, y, z) drawn uniformly from all orientations."""
+    return _unit(rng.standard_normal(4))
+
+
+def rotation_matrix(quaternion: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the (3, 3) matrix that turns vectors as the unit quaternion (w, x, y, z) does."""
+    w, x, y, z = quaternion
     return np.array(
         [
             [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],

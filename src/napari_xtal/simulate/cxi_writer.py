@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import h5py
 import numpy as np
@@ -13,6 +13,7 @@ import numpy as np
 from napari_xtal.errors import MissingFileError, OutputError, ParameterError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from types import TracebackType
 
     from numpy.typing import NDArray
@@ -41,7 +42,7 @@ FRAME_CLASSES = ("blank", "single", "multiple")
 COMPRESSIONS = ("gzip", "bitshuffle", "none")
 
 
-class RunWriter:
+class FrameWriter:
     """Open a temporary file, take frames one by one, and move it into place at the end.
 
     Parameters
@@ -56,6 +57,8 @@ class RunWriter:
         Each frame is one chunk; ``bitshuffle`` (with LZ4) needs the hdf5plugin to be read.
     overwrite : bool
         Replace a file that exists.
+    events : sequence of str, optional
+        Event id of each frame; default ``simulated-000000`` and so on.
 
     Raises
     ------
@@ -64,7 +67,13 @@ class RunWriter:
     """
 
     def __init__(
-        self, path: Path, n_frames: int, detector: Detector, compression: str, overwrite: bool
+        self,
+        path: Path,
+        n_frames: int,
+        detector: Detector,
+        compression: str,
+        overwrite: bool,
+        events: Sequence[str] | None = None,
     ) -> None:
         if compression not in COMPRESSIONS:
             raise ParameterError(
@@ -81,30 +90,22 @@ class RunWriter:
         except OSError as error:
             raise OutputError(f"{path}: cannot be created ({error})") from error
         try:
-            self._data = _create_layout(self._file, n_frames, detector, compression)
-            _create_truth(self._file)
+            if events is None:
+                events = [f"simulated-{frame:06d}" for frame in range(n_frames)]
+            self._data = _create_layout(self._file, n_frames, detector, compression, events)
         except BaseException:
             self._abandon()
             raise
 
-    def write(
-        self, frame: int, image: NDArray[Any], peaks: dict[str, NDArray[Any]], n_lattices: int
-    ) -> None:
-        """Store one frame and its truth (columns of `PEAK_TRUTH`)."""
+    def write_frame(self, frame: int, image: NDArray[Any]) -> None:
+        """Store the image (ss, fs) of one frame."""
         self._data[frame] = image
-        table = self._file["truth/peaks"]
-        for name in PEAK_TRUTH:
-            _append(table[name], peaks[name])
-        frames = self._file["truth/frames"]
-        _append(frames["n_lattices"], np.array([n_lattices]))
-        _append(frames["class"], np.array([FRAME_CLASSES[min(n_lattices, 2)].encode()]))
-        _append(frames["n_peaks"], np.array([len(peaks["frame"])]))
 
     def write_truth(self, name: str, values: NDArray[Any]) -> None:
-        """Store further truth as /truth/<name>."""
-        self._file["truth"].create_dataset(name, data=values)
+        """Store truth as /truth/<name>."""
+        self._file.require_group("truth").create_dataset(name, data=values)
 
-    def __enter__(self) -> RunWriter:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -134,8 +135,35 @@ class RunWriter:
         self._temporary.unlink(missing_ok=True)
 
 
+class RunWriter(FrameWriter):
+    """Writer of a run of Bragg frames: each with its peaks. Parameters as `FrameWriter`."""
+
+    def __init__(
+        self, path: Path, n_frames: int, detector: Detector, compression: str, overwrite: bool
+    ) -> None:
+        super().__init__(path, n_frames, detector, compression, overwrite)
+        try:
+            _create_truth(self._file)
+        except BaseException:
+            self._abandon()
+            raise
+
+    def write(
+        self, frame: int, image: NDArray[Any], peaks: dict[str, NDArray[Any]], n_lattices: int
+    ) -> None:
+        """Store one frame and its truth (columns of `PEAK_TRUTH`)."""
+        self.write_frame(frame, image)
+        table = self._file["truth/peaks"]
+        for name in PEAK_TRUTH:
+            _append(table[name], peaks[name])
+        frames = self._file["truth/frames"]
+        _append(frames["n_lattices"], np.array([n_lattices]))
+        _append(frames["class"], np.array([FRAME_CLASSES[min(n_lattices, 2)].encode()]))
+        _append(frames["n_peaks"], np.array([len(peaks["frame"])]))
+
+
 def _create_layout(
-    file: h5py.File, n_frames: int, detector: Detector, compression: str
+    file: h5py.File, n_frames: int, detector: Detector, compression: str, events: Sequence[str]
 ) -> h5py.Dataset:
     options: dict[str, Any] = {}
     if compression == "gzip":
@@ -171,8 +199,7 @@ def _create_layout(
     source = instrument.create_group("source_1")
     _quantity(source, "energy", detector.photon_energy_ev * EV_JOULE, "J")
     entry = file["entry_1"]
-    names = np.array([f"simulated-{frame:06d}" for frame in range(n_frames)], dtype="S16")
-    entry.create_dataset("experiment_identifier", data=names)
+    entry.create_dataset("experiment_identifier", data=np.array(events, dtype="S"))
     group = entry.create_group("data_1")
     group["data"] = h5py.SoftLink("/entry_1/instrument_1/detector_1/data")
     group["mask"] = h5py.SoftLink("/entry_1/instrument_1/detector_1/mask")

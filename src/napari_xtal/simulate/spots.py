@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
     from napari_xtal.simulate.detectors import Detector
 
-#: Nodes that turn a round spot into an elongated one (enough up to an axis ratio of 3).
-_NODES = 9
+#: Nodes that turn a round spot into an elongated one, enough up to the stretch beside them [sigma].
+_NODES, _FEW_UP_TO, _MANY_NODES = 9, 3.0, 25
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,7 @@ def spot_shapes(
     col: NDArray[np.float64],
     sigma: NDArray[np.float64],
     stretch: NDArray[np.float64] | float = 0.0,
+    direction: NDArray[np.float64] | None = None,
 ) -> Shapes:
     """Integrate Gaussian spots over pixels.
 
@@ -61,6 +62,8 @@ def spot_shapes(
         Standard deviation across the radial direction [px].
     stretch : (n,) ndarray or float
         Additional standard deviation along the radial direction [px], added in squares.
+    direction : (n, 2) ndarray, optional
+        Unit vectors (row, col) along which the spots are stretched, if not the radial ones.
 
     Returns
     -------
@@ -68,7 +71,7 @@ def spot_shapes(
 
     Notes
     -----
-    A stretched spot is a round one smeared along the radius. The smearing is done by
+    A stretched spot is a round one smeared along its direction. The smearing is done by
     Gauss-Hermite quadrature, each node integrated exactly by the error function, so that
     also spots far narrower than a pixel keep their photons.
     """
@@ -79,14 +82,14 @@ def spot_shapes(
     half = 2 if n == 0 else int(np.ceil(4.5 * np.hypot(sigma, stretch).max())) + 1
     offsets = np.arange(-half, half + 1)
 
-    x, y = detector.positions
-    dx, dy = x[r0, c0].astype(float), y[r0, c0].astype(float)
-    length = np.maximum(np.hypot(dx, dy), 1e-6)
-    nodes, node_weights = np.polynomial.hermite_e.hermegauss(_NODES)
+    if direction is None:
+        direction = _radial(detector, r0, c0)
+    few = n == 0 or float((stretch / sigma).max()) <= _FEW_UP_TO
+    nodes, node_weights = np.polynomial.hermite_e.hermegauss(_NODES if few else _MANY_NODES)
     node_weights = node_weights / node_weights.sum()
     along = stretch[:, None] * nodes[None, :]
-    row_part = _integrated(offsets, (row - r0)[:, None] + along * (dy / length)[:, None], sigma)
-    col_part = _integrated(offsets, (col - c0)[:, None] + along * (dx / length)[:, None], sigma)
+    row_part = _integrated(offsets, (row - r0)[:, None] + along * direction[:, :1], sigma)
+    col_part = _integrated(offsets, (col - c0)[:, None] + along * direction[:, 1:], sigma)
     weight = np.einsum("k,nki,nkj->nij", node_weights, row_part, col_part)
 
     rows = np.broadcast_to(r0[:, None, None] + offsets[:, None], weight.shape)
@@ -100,6 +103,15 @@ def spot_shapes(
     weight = np.where(usable, weight, 0.0)
     size = len(offsets) ** 2
     return Shapes(index.reshape(n, size), weight.reshape(n, size))
+
+
+def _radial(
+    detector: Detector, rows: NDArray[np.int64], cols: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Return unit vectors (row, col) that point away from the beam."""
+    x, y = detector.positions
+    away = np.column_stack([y[rows, cols], x[rows, cols]]).astype(float)
+    return away / np.maximum(np.hypot(*away.T), 1e-6)[:, None]
 
 
 def _integrated(
