@@ -33,10 +33,10 @@ class Scene:
 
     asics = (1, 1)
 
-    def __init__(self, detector: str, kind: str, seed: int) -> None:
+    def __init__(self, detector: str, kind: str, seed: int, **ladder: Any) -> None:
         from napari_xtal.simulate.scenes import ladder_frame
 
-        made = ladder_frame(detector, kind, seed)
+        made = ladder_frame(detector, kind, seed, **ladder)
         self.image: NDArray[Any] = made.image
         self.good: NDArray[np.bool_] = made.good
         self.radius: NDArray[np.float32] | None = made.radius

@@ -128,7 +128,7 @@ class Curves:
         return table.round(3)
 
 
-class _FrameTruth:
+class FrameTruth:
     """Matching of reports with the truth of one frame."""
 
     def __init__(self, frame: RealFrame) -> None:
@@ -181,7 +181,7 @@ class _Pooled:
     loose: NDArray[Any]
 
     @classmethod
-    def match(cls, truths: list[_FrameTruth], found: list[pd.DataFrame]) -> _Pooled:
+    def match(cls, truths: list[FrameTruth], found: list[pd.DataFrame]) -> _Pooled:
         parts = []
         for truth, table in zip(truths, found, strict=True):
             where, scores = table[["row", "col"]].to_numpy(float), table["score"].to_numpy(float)
@@ -227,7 +227,7 @@ def score(set_name: str, finder: str | Finder | FindFunction, *, default: bool =
     finder = _as_finder(finder)
     frames = load(set_name)
     crystal = [f for f in frames if not f.blank]
-    truths = [_FrameTruth(f) for f in crystal]
+    truths = [FrameTruth(f) for f in crystal]
     curves = Curves(set_name, finder.name, pd.DataFrame(), {})
     if crystal:
         _score_crystals(curves, truths, [finder.run(f) for f in crystal])
@@ -251,7 +251,7 @@ def _as_finder(finder: str | Finder | FindFunction) -> Finder:
     return cast("Finder", finder) if hasattr(finder, "run") else _Wrapped(finder)
 
 
-def _score_crystals(curves: Curves, truths: list[_FrameTruth], found: list[pd.DataFrame]) -> None:
+def _score_crystals(curves: Curves, truths: list[FrameTruth], found: list[pd.DataFrame]) -> None:
     """Fill `points`, `missed` and `false` from searches at permissive cuts."""
     if "cut" in found[0]:  # one search per cut
         cuts = sorted(found[0]["cut"].unique(), reverse=True)
@@ -273,7 +273,7 @@ def _score_crystals(curves: Curves, truths: list[_FrameTruth], found: list[pd.Da
     curves.false = pd.concat(parts)[last.off][["frame", "row", "col", "score"]]
 
 
-def _missed(truths: list[_FrameTruth], best: NDArray[Any]) -> pd.DataFrame:
+def _missed(truths: list[FrameTruth], best: NDArray[Any]) -> pd.DataFrame:
     """Return the truth rows without a report, strongest first."""
     rows = pd.concat([t.truth.assign(frame=t.frame.index) for t in truths], ignore_index=True)
     rows = rows[np.isinf(best)].sort_values("snr", ascending=False)

@@ -87,7 +87,8 @@ def test_manifest_validates_and_its_commands_exist() -> None:
     manifest.validate_imports()
     commands = {c.id for c in manifest.contributions.commands}
     assert all(command.startswith("napari-xtal.") for command in commands)
-    assert [w.display_name for w in manifest.contributions.widgets] == ["Peak finder"]
+    names = [w.display_name for w in manifest.contributions.widgets]
+    assert names == ["Peak finder", "Peak review"]
 
 
 def test_every_pinned_version_is_a_version() -> None:

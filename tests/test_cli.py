@@ -52,7 +52,9 @@ def one_line(text: str) -> str:
 def test_help_names_every_command(cli) -> None:
     done = cli("--help")
     assert done.exit_code == 0
-    for command in ("info", "view", "find-peaks", "simulate", "demo", "benchmark"):
+    for command in (
+        "info", "view", "find-peaks", "train-peaks", "match-peaks", "simulate", "demo", "benchmark",
+    ):  # fmt: skip
         assert command in done.output
         assert cli(command, "--help").exit_code == 0
 

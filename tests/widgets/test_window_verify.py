@@ -381,12 +381,31 @@ def test_without_the_check_box_nothing_is_verified(window, run_file, qtbot):
     assert not dock.verify.filter.isVisibleTo(dock)
 
 
+def test_a_model_that_is_missing_gives_one_message_and_switches_off(
+    window, run_file, qtbot, tmp_path, messages, monkeypatch
+):
+    from napari_xtal.peaks.verify import cnn
+
+    monkeypatch.setattr(cnn, "DEFAULT", tmp_path / "gone.safetensors")
+    monkeypatch.setattr(cnn, "_loaded", {})
+    viewer, dock = window(run_file)
+    dock.verify.check.setChecked(True)
+    rest(qtbot, dock)
+    viewer.dims.set_point(0, 1)
+    dock.form.row("min_snr").slider.setValue(100)
+    rest(qtbot, dock)
+    assert [m for m in messages() if "gone.safetensors" in m] == messages()
+    assert len(messages()) == 1
+    assert not dock.verify.on
+    assert len(dock.link.session.peaks_of(1))
+
+
 def test_cancel_keeps_what_is_judged(opened, panel, qtbot, monkeypatch):
-    from napari_xtal.widgets import verify_engine
+    from napari_xtal.widgets import judging
 
     _, _, session = opened
-    monkeypatch.setattr(verify_engine, "FRAMES_PER_STEP", 1)
-    monkeypatch.setattr(verify_engine, "HAND_OVER_S", 0.0)
+    monkeypatch.setattr(judging, "FRAMES_PER_STEP", 1)
+    monkeypatch.setattr(judging, "HAND_OVER_S", 0.0)
     panel.this_frame.click()  # loads the model
     wait(qtbot, panel)
     done = []
@@ -479,9 +498,15 @@ def test_evaluate_shows_scores_and_a_caveat(panel, opened, qtbot):
 
 
 @pytest.mark.parametrize("kind", ["svm", "cnn"])
-def test_train_stores_a_model_with_its_report_and_uses_it(panel, opened, qtbot, kind):
-    pytest.importorskip("napari_xtal.peaks.verify.train")
+def test_train_stores_a_model_with_its_report_and_uses_it(panel, opened, qtbot, kind, monkeypatch):
+    from napari_xtal.peaks.verify import train
+
     _, dock, session = opened
+    if kind == "svm":  # else the shipped one may be kept: these spots are easy
+        original = train.train_verifier
+        monkeypatch.setattr(
+            train, "train_verifier", lambda *a, **k: original(*a, **{**k, "start": "scratch"})
+        )
     label_for_training(session)
     panel._count_labels()
     panel.kind.setCurrentIndex(panel.kind.findData(kind))
@@ -510,6 +535,52 @@ def test_train_stores_a_model_with_its_report_and_uses_it(panel, opened, qtbot, 
     wait(qtbot, panel)
     if panel.engine.active == name:
         assert "has seen some of these labels" in panel.summary.text()
+
+
+def test_a_model_that_is_not_better_is_told_and_changes_nothing(
+    panel, opened, qtbot, monkeypatch, messages
+):
+    import copy
+    import dataclasses
+
+    from napari_xtal.peaks.verify import train
+
+    _, _, session = opened
+    label_for_training(session)
+    panel._count_labels()
+    panel.evaluate.click()
+    wait(qtbot, panel)
+    report = panel.report
+
+    def keep_start(*_args, start, **_options):
+        same = copy.copy(start)
+        same.report = report
+        return same
+
+    monkeypatch.setattr(train, "train_verifier", keep_start)
+    panel.train.click()
+    wait(qtbot, panel)
+    assert "No model trained on these labels was better" in panel.status.text()
+    assert not session.models.list()
+    assert panel.engine.active == "default"
+
+    def make_worse(*_args, start, **_options):
+        worse = copy.copy(start)
+        worse.hash = "0123456789abcdef"
+        row = report.baselines.iloc[[0]].assign(name=train.BEFORE, ap=report.ap.value)
+        worse.report = dataclasses.replace(
+            report, ap=report.ap._replace(value=report.ap.value - 0.2), baselines=row
+        )
+        return worse
+
+    monkeypatch.setattr(train, "train_verifier", make_worse)
+    panel.train.click()
+    wait(qtbot, panel)
+    assert "stays in use" in panel.status.text()
+    assert any("stays in use" in m for m in messages())
+    (stored,) = session.models.list()
+    assert panel.models.findData(stored["hash"]) > 0  # can be chosen all the same
+    assert panel.engine.active == "default"
 
 
 def test_report_is_saved_as_json_csv_and_picture(panel, opened, qtbot, tmp_path, messages):
@@ -632,3 +703,38 @@ def test_the_panel_fits_a_narrow_dock(panel, opened, qtbot):
     assert panel.minimumSizeHint().width() <= 420
     assert isinstance(dock.verify.filter, ProbabilityFilter)
     assert panel.filter.slider.orientation() == Qt.Orientation.Horizontal
+
+
+def test_clicking_a_label_in_the_map_shows_its_peak(panel, opened, qtbot):
+    from napari_xtal.peaks.verify.patches import HALF
+    from napari_xtal.widgets.label_map import map_labels
+
+    viewer, dock, session = opened
+    label_for_training(session)
+    labelled = model_choice.Labels.of(session.peaks).table
+
+    class Projector:
+        half = HALF
+
+        def pca_map(self, features):
+            return features.to_numpy(float)[:, :2]
+
+    points = map_labels(Projector(), dock.link.source, labelled, lambda: False)
+    assert set(points["peak_id"]) == set(labelled["peak_id"])
+    assert set(points["label"]) == {"peak", "not-peak"}
+    panel._count_labels()
+    panel.evaluate.click()
+    wait(qtbot, panel)
+    panel._show_report(panel.report, "my labels", points)
+    details = panel.open_details()
+    qtbot.addWidget(details)
+    chosen = int(labelled[labelled["frame"] == 4]["peak_id"].iloc[0])
+    label = str(session.get_peaks([chosen])["label"].iloc[0])
+    scatter = details.map.scatters[label]
+    spot = next(p for p in scatter.points() if p.data() == chosen)
+    scatter.sigClicked.emit(scatter, [spot], None)
+    assert dock.link.shown_frame() == 4
+    assert dock.link.view.selected_ids() == [chosen]
+    session.remove_peaks([chosen])
+    panel.show_peak(chosen)
+    assert dock.link.view.selected_ids() != [chosen]

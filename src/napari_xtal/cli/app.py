@@ -29,6 +29,7 @@ from napari_xtal.cli.running import (
     progress_bar,
     restart_on_virtual_screen,
 )
+from napari_xtal.cli.verify import accepted, commands, load_for
 from napari_xtal.errors import ParameterError, XtalError
 from napari_xtal.peaks.parameters import PRESETS, PeakFinderParams
 
@@ -162,6 +163,23 @@ def find_peaks(
     workers: Annotated[
         int, typer.Option(min=0, help="Threads over frames; 0 = one per processor core.")
     ] = 0,
+    verify: Annotated[
+        bool,
+        typer.Option("--verify", help="Judge every peak: column probability (peakProbability)."),
+    ] = False,
+    verifier: Annotated[
+        str | None,
+        typer.Option(
+            help="With --verify: default, default-svm, or a model file (.safetensors, .skops). "
+            "Default: default."
+        ),
+    ] = None,
+    min_probability: Annotated[
+        float | None,
+        typer.Option(
+            min=0, max=1, help="With --verify: leave out peaks below this probability, 0 to 1."
+        ),
+    ] = None,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
     **parameters: Any,
@@ -170,6 +188,7 @@ def find_peaks(
     outputs = output or []
     chosen = read_parameters(params, preset, parameters)
     check_outputs(outputs, overwrite, SUFFIXES)
+    model = load_for(verify, verifier, min_probability)
     source = xtal.open_frames(files, mask=mask, dataset=dataset)
     # Patterns and list files are known as files only now.
     check_outputs(outputs, overwrite, SUFFIXES, inputs=[Path(name) for name in source.files])
@@ -186,15 +205,21 @@ def find_peaks(
             progress=progress,
             cancel=interrupted,
             workers=workers or None,
+            verifier=model,
         )
     seconds = time.perf_counter() - start
     searched: list[int] = table.attrs["frames"]
     failed: dict[int, str] = table.attrs["failed"]
+    hot = table.attrs["hot_pixels"]
+    judged = "" if model is None else f"; judged by {model.kind} verifier {model.hash}"
+    if model is not None:
+        table, n_below = accepted(table, model.hash, min_probability)
+        judged += f", {n_below} below {min_probability:g} left out" if min_probability else ""
     for path in outputs:
         _write(path, source, table, searched, link)
     for index in sorted(failed):
         typer.echo(f"frame {index} failed ({source.ids[index].event}): {failed[index]}", err=True)
-    if hot := table.attrs["hot_pixels"]:
+    if hot:
         typer.echo(
             f"note: {len(hot)} single pixel{'s fire' if len(hot) > 1 else ' fires'} in more than "
             f"5 % of the frames (hot pixels); leave them out by --mask",
@@ -205,11 +230,15 @@ def find_peaks(
     stopped = len(searched) < n_frames
     typer.echo(
         f"{len(table)} peaks in {table['frame'].nunique()} of {n_frames} frames, {rate}; {written}"
+        + judged
         + (f"; {len(failed)} frames failed" if failed else "")
         + (f"; interrupted after {len(searched)} frames" if stopped else "")
     )
     if failed or stopped:
         raise typer.Exit(1)
+
+
+app.add_typer(commands)
 
 
 @app.command()

@@ -45,6 +45,17 @@ class FrameSourceLike(Protocol):
         """Return the panel number of each pixel."""
 
 
+class VerifierLike(Protocol):
+    """What `find_peaks_in` needs of a verifier."""
+
+    hash: str
+
+    def predict(
+        self, image: NDArray[Any], table: pd.DataFrame, good: NDArray[np.bool_] | None = None
+    ) -> NDArray[np.float32]:
+        """Return the probability of each peak of a frame."""
+
+
 #: A single pixel that fires in more than this share of the frames is no Bragg spot.
 HOT_SHARE = 0.05
 #: Fewest such frames: in a run of 20 frames 5 % is a single one.
@@ -171,6 +182,7 @@ def find_peaks_in(
     cancel: Callable[[], bool] | None = None,
     workers: int | None = None,
     on_frame: Callable[[int, pd.DataFrame], None] | None = None,
+    verifier: VerifierLike | None = None,
 ) -> pd.DataFrame:
     """Find the peaks of many frames, one frame per thread.
 
@@ -190,12 +202,14 @@ def find_peaks_in(
         Threads; default: the processors this process may use.
     on_frame : callable, optional
         Called with (frame, table) as soon as a frame is done, from this thread.
+    verifier : Verifier, optional
+        Fills column ``probability``; each frame is read only once for both.
 
     Returns
     -------
     DataFrame
         Peak table in order of frames. ``attrs["parameters"]`` holds the parameters,
-        ``attrs["failed"]`` maps unreadable frames to the reason,
+        ``attrs["verifier"]`` the verifier's hash, ``attrs["failed"]`` maps unreadable frames to the reason,
         ``attrs["frames"]`` lists the frames that were searched, and
         ``attrs["hot_pixels"]`` lists (row, col, n_frames) of the single pixels that
         fire in more than `HOT_SHARE` of them, as peaks or rejected.
@@ -222,7 +236,11 @@ def find_peaks_in(
         if not frame.ok:
             return index, str(frame.meta.get("reason", frame.status))
         try:
-            return index, _find_on_frame(shared, frame, params, index)
+            table = _find_on_frame(shared, frame, params, index)
+            if verifier is not None:
+                said = verifier.predict(frame.image, table, frame.good)
+                table["probability"] = said.astype(np.float64)
+            return index, table
         except XtalError as error:
             return index, str(error)
 
@@ -243,6 +261,8 @@ def find_peaks_in(
         frames=sorted([*tables, *failed]),
         hot_pixels=_hot_pixels(fired),
     )
+    if verifier is not None:
+        table.attrs["verifier"] = verifier.hash
     return table
 
 

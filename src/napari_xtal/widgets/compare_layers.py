@@ -115,3 +115,12 @@ def legend_html(here: dict[str, int], everywhere: dict[str, int]) -> str:
     return (
         f"<table><tr><td></td><th>&nbsp;this frame</th><th>&nbsp;all frames</th></tr>{rows}</table>"
     )
+
+
+def scores_row(title: str, precision: float, recall: float, f1: float) -> str:
+    """Return a row of the table of scores, as HTML; NaN is a dash."""
+    cells = "".join(
+        f"<td align=right>&nbsp;{'–' if np.isnan(v) else f'{v:.3f}'}</td>"
+        for v in (precision, recall, f1)
+    )
+    return f"<tr><td>{title}</td>{cells}</tr>"

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from napari.utils.notifications import show_error
 from qtpy.QtCore import QSignalBlocker, QTimer
 from qtpy.QtWidgets import (
@@ -21,7 +20,7 @@ from qtpy.QtWidgets import (
 
 from napari_xtal.errors import XtalError
 from napari_xtal.widgets import compare_lists, peak_rows, styles
-from napari_xtal.widgets.compare_layers import CompareLayers, legend_html
+from napari_xtal.widgets.compare_layers import CompareLayers, legend_html, scores_row
 from napari_xtal.widgets.finder_controls import button, enable
 from napari_xtal.widgets.jobs import LatestJob
 from napari_xtal.widgets.points_view import PEAKS_KEY
@@ -301,10 +300,10 @@ class ComparePanel(QWidget):
         self.legend.setText(legend_html(here, {n: len(s) for n, s in sets.items()}))
         frames = self.match.per_frame
         row = frames[frames["frame"] == shown]
-        texts = [_scores("All frames", self.match.precision, self.match.recall, self.match.f1)]
+        texts = [scores_row("All frames", self.match.precision, self.match.recall, self.match.f1)]
         if len(row):
             one = row.iloc[0]
-            texts.insert(0, _scores("This frame", one["precision"], one["recall"], one["f1"]))
+            texts.insert(0, scores_row("This frame", one["precision"], one["recall"], one["f1"]))
         self.scores.setText(
             "<table><tr><td></td><th>&nbsp;precision</th><th>&nbsp;recall</th><th>&nbsp;F1</th>"
             f"</tr>{''.join(texts)}</table>"
@@ -333,11 +332,3 @@ class ComparePanel(QWidget):
         if of_frame:
             self._on_changed()
         self._show_numbers()
-
-
-def _scores(title: str, precision: float, recall: float, f1: float) -> str:
-    cells = "".join(
-        f"<td align=right>&nbsp;{'–' if np.isnan(v) else f'{v:.3f}'}</td>"
-        for v in (precision, recall, f1)
-    )
-    return f"<tr><td>{title}</td>{cells}</tr>"

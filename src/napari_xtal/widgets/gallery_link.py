@@ -73,8 +73,13 @@ class GalleryLink(QObject):
         self._from_layer.setSingleShot(True)
         self._from_layer.setInterval(LAYER_MS)
         self._from_layer.timeout.connect(self._on_layer_rest)
+        # Not at once: the layer is inserted before its view is linked.
+        self._listen = QTimer(self)
+        self._listen.setSingleShot(True)
+        self._listen.setInterval(0)
+        self._listen.timeout.connect(self._on_layers)
         view.chosen.connect(self._on_chosen)
-        viewer.layers.events.inserted.connect(self._on_layers)
+        viewer.layers.events.inserted.connect(self._on_inserted)
 
     @property
     def busy(self) -> bool:
@@ -159,7 +164,10 @@ class GalleryLink(QObject):
 
     # layer -> gallery --------------------------------------------------------------------
 
-    def _on_layers(self, _event: Any = None) -> None:
+    def _on_inserted(self, _event: Any = None) -> None:
+        self._listen.start()
+
+    def _on_layers(self) -> None:
         """Listen to the peaks layer, which is made anew after it was deleted."""
         link = self._link
         layer = None if link is None or link.closed else link.view.layer

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_xtal.errors import InputError, XtalError
+from napari_xtal.widgets.label_map import map_labels
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 SHIPPED = {"default": "Shipped network (CNN)", "default-svm": "Shipped SVM"}
 #: Title of a kind of model.
 KINDS = {"cnn": "CNN", "svm": "SVM"}
+_SHIPPED_KIND = {"cnn": "default", "svm": "default-svm"}
 SUFFIXES = {"cnn": ".safetensors", "svm": ".skops"}
 #: Fewer labels of a class teach nothing that could be checked. A test holds it equal to the
 #: number in ``peaks.verify.labels``, whose import would cost the start of the dock.
@@ -58,12 +60,27 @@ class Trained:
         Average precision of the model in use so far, on the same labels.
     in_use : bool
         Whether the new one is not worse, and so in use from now on.
+    kept : bool
+        Whether it is the model that the training began with: the labels gave none better.
+    map : DataFrame or None
+        Points of a `LabelMap`.
     """
 
     model: Model
     report: Any
     start_ap: float | None
     in_use: bool
+    kept: bool = False
+    map: pd.DataFrame | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluated:
+    """How a model does on the user's labels, and the points of a `LabelMap` if it has one."""
+
+    model: Model
+    report: Any
+    map: pd.DataFrame | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,9 +150,9 @@ def choices(session: Any) -> dict[str, str]:
     titles = dict(SHIPPED)
     for entry in session.models.list():
         kind = KINDS.get(str(entry.get("kind")), "model")
-        when = str(entry.get("time", ""))[:16].replace("T", " ")
-        origin = str(entry.get("file_name") or "trained")
-        titles[entry["hash"]] = f"{kind} {entry['hash'][:6]} · {origin} {when}"
+        made = str(entry.get("time", ""))[:16].replace("T", " ")
+        origin = entry.get("file_name") or made
+        titles[entry["hash"]] = f"{kind} {entry['hash'][:6]}, {origin}"
     return titles
 
 
@@ -212,12 +229,13 @@ def train(
     from napari_xtal.peaks.verify.train import model_info, train_verifier
 
     same_kind = start.verifier.kind == kind
+    begin = start if same_kind else load(session.models, _SHIPPED_KIND[kind])
     try:
         verifier = train_verifier(
             source,
             labels.table,
             kind=kind,
-            start=start.verifier if same_kind else "default",
+            start=begin.verifier,
             seed=seed,
             progress=progress,
             cancel=cancel,
@@ -227,10 +245,16 @@ def train(
             return None
         raise
     report = verifier.report
-    name = session.models.add(verifier.save, SUFFIXES[kind], model_info(verifier), report.to_dict())
+    kept = verifier.hash == begin.hash
+    if kept:  # the labels gave nothing better than what it began with, which is there already
+        name = begin.name
+    else:
+        info = model_info(verifier)
+        name = session.models.add(verifier.save, SUFFIXES[kind], info, report.to_dict())
     before = _ap_before(session, source, labels, start, report if same_kind else None, cancel)
     in_use = before is None or report.ap.value >= before - AP_TOLERANCE
-    return Trained(Model(name, verifier), report, before, in_use)
+    points = map_labels(verifier, source, labels.table, cancel)
+    return Trained(Model(name, verifier), report, before, in_use, kept, points)
 
 
 def _ap_before(
@@ -255,7 +279,7 @@ def _ap_before(
 
 def evaluate(
     session: Any, source: Any, labels: Labels, model: Model, progress: Any, cancel: Any
-) -> Any:
+) -> Evaluated | None:
     """Score a model on the user's labels; None when it was cancelled.
 
     Raises
@@ -276,7 +300,7 @@ def evaluate(
         )
     else:
         note = "This model has not been trained on labels of this session."
-    return score(
+    report = score(
         labels.is_peak,
         probability,
         groups=table["frame"].to_numpy(),
@@ -285,3 +309,4 @@ def evaluate(
         notes=[note],
         parameters={"verifier": model.hash, "model": model.name},
     )
+    return Evaluated(model, report, map_labels(model.verifier, source, table, cancel))

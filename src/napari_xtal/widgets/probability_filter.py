@@ -49,7 +49,6 @@ class ProbabilityHistogram(pg.PlotWidget):
         item.setMenuEnabled(False)
         item.hideButtons()
         item.setMouseEnabled(x=False, y=False)
-        item.setLabel("bottom", "probability")
         # Counts are drawn as log10(1 + n): few doubtful peaks stand between many clear ones.
         item.getAxis("left").setTicks(
             [[(np.log10(1 + n), str(n)) for n in (0, 10, 100, 1000, 10_000, 100_000)]]

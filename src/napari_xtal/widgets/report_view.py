@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyqtgraph as pg
 from napari.utils.notifications import show_error, show_info
-from qtpy.QtCore import Qt
+from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import (
     QDialog,
     QFileDialog,
@@ -23,8 +23,11 @@ from qtpy.QtWidgets import (
 from napari_xtal.errors import XtalError
 from napari_xtal.widgets import styles
 from napari_xtal.widgets.finder_controls import button
+from napari_xtal.widgets.label_map import LabelMap, set_up
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from napari_xtal.peaks.verify.report import VerifierReport
 
 _FILTERS = "Report (*.json);;Scores (*.csv);;Plots (*.png);;Plots (*.pdf)"
@@ -71,11 +74,26 @@ class ReportView(QDialog):
         What is shown.
     title : str
         Title of the window.
+    points : DataFrame, optional
+        Of a `LabelMap`.
     parent : QWidget, optional
         Qt parent.
+
+    Signals
+    -------
+    peak_clicked(int)
+        Id of a peak that was clicked in the map.
     """
 
-    def __init__(self, report: VerifierReport, title: str, parent: QWidget | None = None) -> None:
+    peak_clicked = Signal(int)
+
+    def __init__(
+        self,
+        report: VerifierReport,
+        title: str,
+        points: pd.DataFrame | None = None,
+        parent: QWidget | None = None,
+    ) -> None:
         super().__init__(parent)
         self.setObjectName("report_view")
         self.setWindowTitle(title)
@@ -85,6 +103,11 @@ class ReportView(QDialog):
         self.report = report
         self.tabs = QTabWidget(self)
         self.tabs.addTab(self._create_plots(), "Plots")
+        self.map: LabelMap | None = None
+        if points is not None and len(points):
+            self.map = LabelMap(points, self)
+            self.map.peak_clicked.connect(self.peak_clicked)
+            self.tabs.addTab(self.map, "Labels")
         text = QTextEdit(self)
         text.setReadOnly(True)
         text.setObjectName("report_text")
@@ -143,12 +166,8 @@ class ReportView(QDialog):
 
 def _plot(title: str, x: str, y: str) -> pg.PlotWidget:
     plot = pg.PlotWidget(background=None)
-    item = plot.getPlotItem()
+    item = set_up(plot, x, y)
     item.setTitle(title)
-    item.setMenuEnabled(False)
-    item.hideButtons()
-    item.setLabel("bottom", x)
-    item.setLabel("left", y)
     item.showGrid(x=True, y=True, alpha=0.15)
     return plot
 

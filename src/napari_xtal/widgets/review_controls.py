@@ -317,7 +317,7 @@ def counts_html(counts: dict[str, int], n_shown: int) -> str:
     ]
     return (
         f"{'&nbsp; '.join(parts[:-1])}<br>{parts[-1]}&nbsp; <span style='{styles.HINT_TEXT}'>"
-        f"{n_shown:,} shown · {counts['manual']:,} placed by hand</span>"
+        f"{n_shown:,} shown · {counts['manual']:,} by hand</span>"
     )
 
 

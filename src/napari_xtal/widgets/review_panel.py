@@ -361,19 +361,21 @@ class ReviewPanel(QWidget):
         self.viewer.layers.selection.active = link.ensure_view().layer
         self.selection.select(self._caught)
         self._on_chosen()
+        self.labels.hide()  # the bar of the lasso has the same buttons
         self.view.setFocus()  # so that the keys work
         in_gallery = len(self.model.rows(self._caught))
         self.lasso_bar.offer(len(self._caught), len(self._caught) - in_gallery)
 
     def _on_lasso_act(self, action: str) -> None:
-        ids, self._caught = self._caught, []
-        self.lasso_bar.hide()
+        ids = self._caught
+        self._on_lasso_closed()
         if ids and self.link is not None and not self.link.closed:
             self._edit(lambda: self.link.session.label_peaks(ids, shortcuts.LABEL_ACTIONS[action]))
 
     def _on_lasso_closed(self) -> None:
         self._caught = []
         self.lasso_bar.hide()
+        self.labels.show()
 
     # what is said ------------------------------------------------------------------------
 
@@ -388,7 +390,7 @@ class ReviewPanel(QWidget):
         elif not n_all:
             message = "No peaks yet. Find them on this frame or on all frames."
         elif not n_shown:
-            message = f"None of the {n_all:,} peaks is in this selection."
+            message = f"No peak fits the choice above; {n_all:,} hidden."
         self.message.setText(message)
         self.find.setVisible(self.link is not None and columns is not None and not n_all)
         self.show_all.setVisible(bool(n_all) and not n_shown)

@@ -62,7 +62,7 @@ PLACEHOLDER_TEXT = "#c3c7cf"
 LASSO_COLOUR = "#CC79A7"
 NEIGHBOURHOOD_CELL = 26  # least side of a cell on the screen [px]
 
-PROBABILITY_HISTOGRAM_HEIGHT = 110
+PROBABILITY_HISTOGRAM_HEIGHT = 84
 #: Set of a comparison -> name of its layer, symbol and colour; shapes tell them apart as well.
 COMPARISON = {
     "common": ("Common", "disc", "#E41A1C"),

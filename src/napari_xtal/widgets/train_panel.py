@@ -5,128 +5,44 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from napari.utils.notifications import show_error, show_info
-from qtpy.QtCore import QSignalBlocker, Qt, QTimer
-from qtpy.QtWidgets import (
-    QComboBox,
-    QFileDialog,
-    QFrame,
-    QGridLayout,
-    QHBoxLayout,
-    QLabel,
-    QLayout,
-    QProgressBar,
-    QScrollArea,
-    QSizePolicy,
-    QSpinBox,
-    QVBoxLayout,
-    QWidget,
-)
+from qtpy.QtCore import QSignalBlocker, QTimer
+from qtpy.QtWidgets import QFileDialog, QWidget
 
-from napari_xtal.widgets import model_choice, styles
-from napari_xtal.widgets.finder_controls import button, enable
+from napari_xtal.widgets import model_choice
+from napari_xtal.widgets.finder_controls import enable
 from napari_xtal.widgets.model_choice import Labels
-from napari_xtal.widgets.probability_filter import ProbabilityFilter
 from napari_xtal.widgets.report_view import ReportView, summary_html
+from napari_xtal.widgets.train_form import TOOLTIPS, TrainForm
 from napari_xtal.widgets.verify_engine import VerifyEngine
 
 if TYPE_CHECKING:
+    from napari_xtal.widgets.judging import Judged
     from napari_xtal.widgets.run_link import RunLink
-    from napari_xtal.widgets.verify_engine import Judged
 
 #: Counts of labels follow edits after this pause [ms].
 REFRESH_MS = 150
-#: What the kinds of training are called.
-KINDS = {"cnn": "Network (CNN), fine-tuned", "svm": "Support vector machine (SVM)"}
-_TOOLTIPS = {
-    "this_frame": "Give the peaks of the shown frame a probability.",
-    "all_frames": "Give the peaks of every frame a probability.",
-    "train": "Train a model on the peaks you labelled; a part of the frames is held out and "
-    "scores it. The model is stored in the session.",
-    "evaluate": "Compare the model in use with your labels.",
-    "cancel": "Stop; what is done is kept.",
-}
+_JUDGING = "Judging the peaks of this frame …"
+_LOADING = "Loading the model …"
 _DOING = {"verify": "Judging peaks", "train": "Training", "evaluate": "Evaluating"}
 
 
-class TrainPanel(QWidget):
+class TrainPanel(TrainForm):
     """Choose a model, apply it, train it on the labels of this session, and see its scores."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.setObjectName("train_panel")
         self.link: RunLink | None = None
         self.engine: VerifyEngine | None = None
         self.report: Any = None
         self._report_title = ""
+        self._points: Any = None
         self._labels: Labels | None = None
-        self._create_controls()
         self._refresh = QTimer(self)
         self._refresh.setSingleShot(True)
         self._refresh.setInterval(REFRESH_MS)
         self._refresh.timeout.connect(self._count_labels)
         self._connect()
         self.set_link(None)
-
-    # layout ------------------------------------------------------------------------------
-
-    def _create_controls(self) -> None:
-        body = QWidget(self)
-        scroll = QScrollArea(self)
-        scroll.setWidgetResizable(True)
-        scroll.setFrameShape(QFrame.Shape.NoFrame)
-        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        scroll.setWidget(body)
-        outer = QVBoxLayout(self)
-        outer.setContentsMargins(0, 0, 0, 0)
-        outer.addWidget(scroll)
-        layout = QVBoxLayout(body)
-        layout.setContentsMargins(6, 6, 6, 6)
-        layout.setSpacing(6)
-
-        self.models = _combo("model", "Model that judges the peaks.", body)
-        self.file = button("File…", "model_file", "Take a model from a file.", body)
-        self.this_frame = button("This frame", "apply_frame", _TOOLTIPS["this_frame"], body)
-        self.all_frames = button("All frames", "apply_all", _TOOLTIPS["all_frames"], body)
-        self.filter = ProbabilityFilter(body)
-        self.counts = _text("label_counts", body)
-        self.kind = _combo("kind", "What is trained.", body)
-        for kind, title in KINDS.items():
-            self.kind.addItem(title, kind)
-        self.seed = QSpinBox(body)
-        self.seed.setObjectName("seed")
-        self.seed.setRange(0, 2**31 - 1)
-        self.seed.setButtonSymbols(QSpinBox.ButtonSymbols.NoButtons)
-        self.seed.setFixedWidth(styles.NUMBER_WIDTH)
-        self.seed.setToolTip("The same labels and the same seed give the same model.")
-        self.train = button("Train on my labels", "train", _TOOLTIPS["train"], body)
-        self.evaluate = button("Evaluate", "evaluate", _TOOLTIPS["evaluate"], body)
-        self.cancel = button("Cancel", "cancel_verify", _TOOLTIPS["cancel"], body)
-        self.progress = QProgressBar(body)
-        self.progress.setObjectName("verify_progress")
-        self.progress.hide()
-        self.status = _text("verify_status", body)
-        self.summary = _text("report_summary", body)
-        self.summary.setTextFormat(Qt.TextFormat.RichText)
-        self.details = button("Details…", "report_details", "Show curves and tables.", body)
-
-        layout.addWidget(_heading("Model", body))
-        layout.addLayout(_row((self.models, 1), (self.file, 0)))
-        layout.addLayout(_row((self.this_frame, 1), (self.all_frames, 1), (self.cancel, 1)))
-        layout.addWidget(self.progress)
-        layout.addWidget(self.status)
-        layout.addWidget(self.filter)
-        layout.addWidget(_heading("Learn from my labels", body))
-        layout.addWidget(self.counts)
-        form = QGridLayout()
-        form.addWidget(self.kind, 0, 0)
-        form.addWidget(QLabel("Seed", body), 0, 1)
-        form.addWidget(self.seed, 0, 2)
-        form.setColumnStretch(0, 1)
-        layout.addLayout(form)
-        layout.addLayout(_row((self.train, 2), (self.evaluate, 1)))
-        layout.addWidget(self.summary)
-        layout.addLayout(_row((self.details, 0), (QWidget(body), 1)))
-        layout.addStretch(1)
 
     def _connect(self) -> None:
         self.models.activated.connect(self._on_model)
@@ -201,14 +117,14 @@ class TrainPanel(QWidget):
         no_peaks = None
         if none is None and self.link is not None and not self.link.session.n_peaks:
             no_peaks = "there are no peaks yet; find some first"
-        enable(self.this_frame, none or no_peaks, _TOOLTIPS["this_frame"])
-        enable(self.all_frames, busy or no_peaks, _TOOLTIPS["all_frames"])
+        enable(self.this_frame, none or no_peaks, TOOLTIPS["this_frame"])
+        enable(self.all_frames, busy or no_peaks, TOOLTIPS["all_frames"])
         why = busy or (labels.why_not_train() if labels is not None else None)
-        enable(self.train, why, _TOOLTIPS["train"])
+        enable(self.train, why, TOOLTIPS["train"])
         why = busy or (labels.why_not_evaluate() if labels is not None else None)
-        enable(self.evaluate, why, _TOOLTIPS["evaluate"])
+        enable(self.evaluate, why, TOOLTIPS["evaluate"])
         running = engine is not None and engine.running
-        enable(self.cancel, None if running else "nothing is going on", _TOOLTIPS["cancel"])
+        enable(self.cancel, None if running else "nothing is going on", TOOLTIPS["cancel"])
         for control in (self.models, self.file):
             control.setEnabled(none is None and not running)
         if not running:
@@ -219,7 +135,7 @@ class TrainPanel(QWidget):
     def _on_model(self, at: int) -> None:
         name = self.models.itemData(at)
         if self.engine is not None and name != self.engine.active:
-            self.status.setText("Loading the model …")
+            self.status.setText(_LOADING)
             self.engine.use(name)
 
     def _on_file(self) -> None:
@@ -227,12 +143,12 @@ class TrainPanel(QWidget):
             self, "Open a verifier", "", "Verifier (*.safetensors *.skops)"
         )
         if path and self.engine is not None:
-            self.status.setText("Loading the model …")
+            self.status.setText(_LOADING)
             self.engine.use_file(path)
 
     def _on_this_frame(self) -> None:
         if self.engine is not None and self.link is not None:
-            self.status.setText("Judging the peaks of this frame …")
+            self.status.setText(_JUDGING)
             self.engine.apply(self.link.shown_frame())
 
     def _on_all_frames(self) -> None:
@@ -268,9 +184,9 @@ class TrainPanel(QWidget):
             self.progress.setValue(done)
 
     def _on_frame_done(self, judged: Judged) -> None:
-        self.status.setText(
-            judged.note or f"{len(judged.ids)} peaks of frame {judged.frame} have a probability."
-        )
+        if judged.note or self.status.text() == _JUDGING:  # else it tells of the training
+            done = f"{len(judged.ids)} peaks of frame {judged.frame} have a probability."
+            self.status.setText(judged.note or done)
         self._enable()
 
     def _on_run_done(self, n_judged: int, n_peaks: int, cancelled: bool) -> None:
@@ -282,26 +198,30 @@ class TrainPanel(QWidget):
         self._enable()
 
     def _on_trained(self, trained: Any) -> None:
-        kind = model_choice.KINDS[trained.model.verifier.kind]
-        text = f"{kind} {trained.model.name[:6]} trained in {self.engine.seconds:.0f} s"
-        if not trained.in_use:
+        name = model_choice.choices(self.link.session)[trained.model.name]
+        if trained.kept:
+            text = f"No model trained on these labels was better than: {name}."
+        else:
+            text = f"{name}: trained in {self.engine.seconds:.0f} s."
+        if trained.in_use:
+            text += " It is in use."
+            self.engine.apply(self.link.shown_frame())
+        else:
             text += (
-                f". It is worse than the model in use (average precision {trained.report.ap.value:.3f}, "
-                f"before {trained.start_ap:.3f} on the same labels), which stays in use; choose the "
-                "new one above if you want it all the same."
+                f" Its average precision on these labels is {trained.report.ap.value:.3f}, that of "
+                f"the model in use {trained.start_ap:.3f}: the latter stays in use."
             )
             show_info(text)
-        else:
-            text += " and in use."
-            self.engine.apply(self.link.shown_frame())
         self.status.setText(text)
         self._fill_models()
-        self._show_report(trained.report, f"{kind} {trained.model.name[:6]}: frames held out")
+        title = f"{name}: my labels, each held out"
+        self._show_report(trained.report, title, trained.map)
         self._enable()
 
-    def _on_evaluated(self, report: Any) -> None:
+    def _on_evaluated(self, evaluated: Any) -> None:
         self.status.setText(f"Evaluated in {self.engine.seconds:.1f} s.")
-        self._show_report(report, f"{self.models.currentText()}: my labels")
+        title = f"{self.models.currentText()}: my labels"
+        self._show_report(evaluated.report, title, evaluated.map)
         self._enable()
 
     def _on_cancelled(self) -> None:
@@ -314,7 +234,7 @@ class TrainPanel(QWidget):
         model = self.engine.model
         self.filter.show_threshold(None if model is None else model.threshold)
         self._fill_models()
-        if model is not None and self.status.text().startswith("Loading"):
+        if model is not None and self.status.text() == _LOADING:
             self.status.setText(f"In use: {self.models.currentText()}.")
         if model is not None and model.verifier.report is not None:
             title = f"{self.models.currentText()}: as trained"
@@ -331,11 +251,12 @@ class TrainPanel(QWidget):
 
     # report ------------------------------------------------------------------------------
 
-    def _show_report(self, report: Any, title: str) -> None:
-        self.report, self._report_title = report, title
-        self.summary.setText("" if report is None else f"<b>{title}</b>{summary_html(report)}")
-        self.summary.setVisible(report is not None)
-        self.details.setVisible(report is not None)
+    def _show_report(self, report: Any, title: str, points: Any = None) -> None:
+        self.report, self._report_title, self._points = report, title, points
+        self.title.setText(f"<b>{title}</b>")
+        self.summary.setText("" if report is None else summary_html(report))
+        for part in (self.title, self.summary, self.details):
+            part.setVisible(report is not None)
 
     def _on_details(self) -> None:
         if self.report is not None:
@@ -343,32 +264,21 @@ class TrainPanel(QWidget):
 
     def open_details(self) -> ReportView:
         """Return a new window with the plots of the report."""
-        return ReportView(self.report, self._report_title, self)
+        details = ReportView(self.report, self._report_title, self._points, self)
+        details.peak_clicked.connect(self.show_peak)
+        return details
 
-
-def _combo(name: str, tooltip: str, parent: QWidget) -> QComboBox:
-    combo = QComboBox(parent)
-    combo.setObjectName(name)
-    combo.setToolTip(tooltip)
-    combo.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-    combo.setMinimumContentsLength(8)
-    combo.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
-    return combo
-
-
-def _text(name: str, parent: QWidget) -> QLabel:
-    label = QLabel(parent)
-    label.setObjectName(name)
-    label.setWordWrap(True)
-    return label
-
-
-def _heading(text: str, parent: QWidget) -> QLabel:
-    return QLabel(f"<b>{text}</b>", parent)
-
-
-def _row(*parts: tuple[QWidget, int]) -> QLayout:
-    row = QHBoxLayout()
-    for part, stretch in parts:
-        row.addWidget(part, stretch)
-    return row
+    def show_peak(self, peak: int) -> None:
+        """Go to the frame of a peak and select it; one that was deleted is passed over."""
+        if self.link is None or self.link.closed:
+            return
+        found = self.link.session.peaks
+        found = found[found["peak_id"] == peak]
+        if found.empty:
+            show_info("This peak was deleted.")
+            return
+        frame = int(found["frame"].iloc[0])
+        if self.link.layer.ndim == 3 and frame != self.link.shown_frame():
+            dims = self.link.viewer.dims
+            dims.set_point(dims.ndim - 3, self.link.layer.data_to_world((frame, 0, 0))[0])
+        self.link.ensure_view().select_ids([peak])

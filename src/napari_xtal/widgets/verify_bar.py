@@ -12,8 +12,8 @@ from napari_xtal.widgets.probability_filter import ProbabilityFilter
 from napari_xtal.widgets.verify_engine import VerifyEngine
 
 if TYPE_CHECKING:
+    from napari_xtal.widgets.judging import Judged
     from napari_xtal.widgets.run_link import RunLink
-    from napari_xtal.widgets.verify_engine import Judged
 
 _HELP = (
     "Give each found peak the probability that it is one, by the model chosen in the Peak review "
@@ -136,7 +136,8 @@ class VerifyBar(QWidget):
         self.run_done.emit(n_judged, n_peaks, cancelled)
 
     def _on_failed(self, error: Exception) -> None:
-        self.hint.setText("no model")
+        self.check.setChecked(False)  # else every move of a slider would bring the message again
+        self.hint.setText("switched off after an error")
         self.failed.emit(error)
 
     def _on_model_changed(self, _name: str) -> None:

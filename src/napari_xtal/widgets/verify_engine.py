@@ -8,67 +8,18 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from qtpy.QtCore import QObject, Signal
 
 from napari_xtal.errors import XtalError
-from napari_xtal.widgets import model_choice
-from napari_xtal.widgets.frame_stack import broken_text
+from napari_xtal.widgets import judging, model_choice
 from napari_xtal.widgets.jobs import LatestJob, LongJob
 from napari_xtal.widgets.model_choice import Labels, Model
 from napari_xtal.widgets.thumbnails import OwnFrames
 
 if TYPE_CHECKING:
-    import pandas as pd
-    from numpy.typing import NDArray
-
-#: Frames that are judged in one go; between two, a long job looks whether to hand over.
-FRAMES_PER_STEP = 32
-#: A long job hands its probabilities to the session this often [s]: drawing the peaks of a run
-#: anew takes 0.1 s, and what was handed over is kept when the job is cancelled.
-HAND_OVER_S = 1.0
-
-
-@dataclass(frozen=True)
-class Judged:
-    """Probabilities of peaks, with the positions they are true of.
-
-    Attributes
-    ----------
-    ids : (n,) ndarray of int64
-        Peak ids.
-    places : (n, 2) ndarray of float64
-        (row, col) that was judged [px].
-    values : (n,) ndarray of float64
-        Probabilities, all finite.
-    model : Model
-        Whose they are.
-    frame : int
-        The frame; -1 for several.
-    note : str
-        Why nothing was judged, or empty.
-    """
-
-    ids: NDArray[np.int64]
-    places: NDArray[np.float64]
-    values: NDArray[np.float64]
-    model: Model
-    frame: int = -1
-    note: str = ""
-
-    @classmethod
-    def of(
-        cls, peaks: pd.DataFrame, values: Any, model: Model, frame: int = -1, note: str = ""
-    ) -> Judged:
-        """Keep the peaks of a table that have a probability."""
-        values = np.asarray(values, dtype=np.float64)
-        known = np.isfinite(values)
-        ids = peaks["peak_id"].to_numpy(dtype=np.int64)[known]
-        places = peaks[["row", "col"]].to_numpy(dtype=np.float64)[known]
-        return cls(ids, places, values[known], model, frame, note)
+    from napari_xtal.widgets.judging import Judged
 
 
 class VerifyEngine(QObject):
@@ -94,7 +45,7 @@ class VerifyEngine(QObject):
         Peaks judged, peaks asked for, and whether the job was cancelled.
     trained(Trained)
         A new model is in the session; it is in use when it is not worse.
-    evaluated(VerifierReport)
+    evaluated(Evaluated)
         How the model in use does on the user's labels.
     cancelled()
         Training or evaluation was cancelled without a result.
@@ -174,12 +125,19 @@ class VerifyEngine(QObject):
     def apply(self, frame: int) -> None:
         """Judge the peaks of one frame; of several frames asked for, the last one counts."""
         name = self.active
-        self._live.submit(lambda: self._judge_frame(name, frame))
+        self._live.submit(lambda: self._judge(name, frame))
 
     def apply_all(self) -> None:
         """Judge all peaks of the run."""
         name = self.active
-        self._start("verify", lambda progress, cancel: self._judge_all(name, progress, cancel))
+
+        def work(progress: Any, cancel: Any) -> tuple[int, int]:
+            source, peaks = self._own_source(), self.link.session.peaks
+            return judging.judge_run(
+                self._model(name), source, peaks, self._handed_over.emit, progress, cancel
+            )
+
+        self._start("verify", work)
 
     def train(self, kind: str = "cnn", start: str | None = None, seed: int = 0) -> None:
         """Train on the user's labels; the new model is stored in the session.
@@ -245,52 +203,12 @@ class VerifyEngine(QObject):
         source = self.link.source
         return source.reopen() if hasattr(source, "reopen") else source
 
-    def _judge_frame(self, name: str, frame: int) -> Judged:
-        from napari_xtal.peaks.verify.patches import extract_patches
-
+    def _judge(self, name: str, frame: int) -> Judged:
         model = self._model(name)
-        peaks = self.link.session.peaks_of(frame)
         if self._frames.source is not self.link.source:  # another mask
             self._frames = OwnFrames(self.link.stack)
-        shown = self._frames.frame(frame)
-        if not shown.ok:
-            nothing = np.full(len(peaks), np.nan)
-            return Judged.of(peaks, nothing, model, frame, broken_text(shown, frame))
-        patches = extract_patches(
-            shown.image,
-            peaks["row"].to_numpy(),
-            peaks["col"].to_numpy(),
-            shown.good,
-            half=model.verifier.half,
-        )
-        # `predict` is these two steps; here peaks on masked pixels need no warning.
-        return Judged.of(peaks, model.verifier.predict_patches(patches), model, frame)
-
-    def _judge_all(self, name: str, progress: Any, cancel: Any) -> tuple[int, int]:
-        model, source = self._model(name), self._own_source()
-        peaks = self.link.session.peaks
-        of = peaks["frame"].to_numpy()
-        frames = np.unique(of)
-        ready: list[Judged] = []
-        n_judged, handed = 0, time.perf_counter()
-        for first in range(0, len(frames), FRAMES_PER_STEP):
-            if cancel():
-                break
-            some = frames[first : first + FRAMES_PER_STEP]
-            part = peaks.iloc[slice(*np.searchsorted(of, [some[0], some[-1] + 1]))]
-
-            def step(done: int, _total: int, first: int = first) -> None:
-                progress(first + done, len(frames))
-
-            values = model.verifier.predict_in(source, part, progress=step, cancel=cancel)
-            ready.append(Judged.of(part, values, model))
-            n_judged += len(ready[-1].ids)
-            if time.perf_counter() - handed > HAND_OVER_S:
-                self._handed_over.emit(_joined(ready))
-                ready, handed = [], time.perf_counter()
-        if ready:
-            self._handed_over.emit(_joined(ready))
-        return n_judged, len(peaks)
+        peaks = self.link.session.peaks_of(frame)
+        return judging.judge_frame(model, self._frames.frame(frame), peaks, frame)
 
     # in the window's thread --------------------------------------------------------------
 
@@ -333,6 +251,8 @@ class VerifyEngine(QObject):
         elif self.task == "evaluate":
             self.evaluated.emit(result)
         else:
+            with self._lock:
+                self._loaded = result.model
             if result.in_use:
                 self._on_chosen(result.model)
             self.trained.emit(result)
@@ -352,12 +272,3 @@ class VerifyEngine(QObject):
         if self.model != model:
             self.model = model
             self.model_changed.emit(model.name)
-
-
-def _joined(parts: list[Judged]) -> Judged:
-    return Judged(
-        np.concatenate([p.ids for p in parts]),
-        np.concatenate([p.places for p in parts]),
-        np.concatenate([p.values for p in parts]),
-        parts[0].model,
-    )

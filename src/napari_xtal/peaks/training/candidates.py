@@ -31,7 +31,7 @@ class LabelledCandidates:
     is_peak : (n,) ndarray of bool
         The label.
     snr : (n,) ndarray of float32
-        Significance that the finder gave; that of the truth where it found nothing.
+        Significance that the finder gave.
     source : (n,) ndarray of str
         Data set or simulated family.
     group : (n,) ndarray of int64

@@ -19,6 +19,7 @@ from napari_xtal.peaks.verify.patches import extract_patches
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import pandas as pd
     from numpy.typing import NDArray
 
 #: Lowest significance of the candidates; well below any cut that is used.
@@ -31,8 +32,9 @@ NEAR, NEAR_SIGMA = 6.0, 4.0
 FAINT = 4.0
 #: Parts of a spot that is as strong as this, and that far away [sigma], are wrong reports.
 STRONG, WING_SIGMA = 10.0, 2.5
-#: Unseen spots of at least this significance are added, at up to this distance [px].
-UNSEEN, JITTER = 5.0, 0.7
+#: Missed spots of at least this true significance are added if a search down to the second
+#: one sees them, at up to the third distance [px].
+UNSEEN, LOWEST_SNR, JITTER = 5.0, 1.0, 0.7
 #: Most candidates of a scene: peaks, and others.
 MOST_PEAKS, MOST_OTHERS = 80, 120
 #: Share of the wrong candidates of odd shape and low significance that is kept.
@@ -112,11 +114,9 @@ def scene_candidates(seed: int, index: int) -> LabelledCandidates:
     # Odd shapes, whose significance the finder has lowered below its cut, are rarely asked for.
     asked = (values[:, m.SNR] >= SNR_MIN) | (rng.random(len(values)) < ODD_SHARE)
     others = _some(np.flatnonzero((labels == OTHER) & asked), MOST_OTHERS, rng)
-    # Spots that the finder missed, such as a person would add by hand.
     missed = scene.peaks[~seen & (scene.peaks["snr"].to_numpy(float) >= UNSEEN)]
     missed = missed.iloc[_some(np.arange(len(missed)), MOST_PEAKS // 5, rng)]
-    by_hand = missed[["row", "col"]].to_numpy(float)
-    by_hand = by_hand + rng.uniform(-JITTER, JITTER, by_hand.shape)
+    by_hand, faint = _below_the_cut(finder, scene, missed, rng)
     rows = np.concatenate([peaks, others])
     where = np.concatenate([values[rows][:, [m.ROW, m.COL]].astype(float), by_hand])
     where = np.clip(where, 0, np.array(scene.image.shape) - 1)
@@ -126,11 +126,28 @@ def scene_candidates(seed: int, index: int) -> LabelledCandidates:
     return LabelledCandidates(
         patches=extract_patches(scene.image, where[:, 0], where[:, 1], scene.good),
         is_peak=is_peak,
-        snr=np.concatenate([values[rows, m.SNR], missed["snr"].to_numpy("f4")]).astype("f4"),
+        snr=np.concatenate([values[rows, m.SNR], faint]).astype("f4"),
         source=np.full(n, f"simulated-{scene.family}", dtype="U32"),
         group=np.full(n, index, np.int64),
-        weight=np.concatenate([np.ones(len(rows), "f4"), np.full(len(missed), 0.5, "f4")]),
+        weight=np.concatenate([np.ones(len(rows), "f4"), np.full(len(faint), 0.5, "f4")]),
     )
+
+
+def _below_the_cut(
+    finder: PeakFinder, scene: TrainingScene, missed: pd.DataFrame, rng: np.random.Generator
+) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+    """Return positions, a little off, and SNR of spots that only a search without a cut sees.
+
+    A person would add them by hand.
+    """
+    values = finder.candidates(scene.image, snr_min=LOWEST_SNR).values if len(missed) else None
+    if values is None or not len(values):
+        return np.zeros((0, 2)), np.zeros(0, np.float32)
+    spots = missed[["row", "col"]].to_numpy(float)
+    distance, nearest = cKDTree(values[:, [m.ROW, m.COL]]).query(spots)
+    found = distance <= HIT
+    shift = rng.uniform(-JITTER, JITTER, spots.shape)
+    return (spots + shift)[found], values[nearest[found], m.SNR]
 
 
 def _some(rows: NDArray[np.intp], most: int, rng: np.random.Generator) -> NDArray[np.intp]:

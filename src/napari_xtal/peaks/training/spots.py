@@ -62,7 +62,7 @@ def random_spots(camera: Camera, rng: np.random.Generator) -> Spots:
     where = where[inside]
     where = where[camera.detector.good[rows[inside], cols[inside]]]
     n = len(where)
-    sigma = np.clip(log_uniform(rng, 0.3, 2.6) * rng.lognormal(0, 0.12, n), 0.25, 4)
+    sigma = np.clip(log_uniform(rng, 0.25, 2.6) * rng.lognormal(0, 0.12, n), 0.25, 4)
     ratio, direction = _elongation(camera, where, rng)
     return Spots(
         where[:, 0], where[:, 1], sigma,

@@ -102,13 +102,19 @@ def add_grains(photons: NDArray[np.float32], camera: Camera, rng: np.random.Gene
 
 
 def add_smears(photons: NDArray[np.float32], camera: Camera, rng: np.random.Generator) -> None:
-    """Add diffuse clouds and streaks such as lie between and under spots, in place."""
+    """Add diffuse clouds and streaks such as lie between and under spots, in place.
+
+    Clouds are wider and streaks longer than any spot, else they would be spots.
+    """
     ss, fs = photons.shape
     common = rng.uniform(0, np.pi)
     for _ in range(rng.integers(3, 25)):
         r0, c0 = rng.uniform(0, ss), rng.uniform(0, fs)
-        across = log_uniform(rng, 1.2, 8)
-        along = across * log_uniform(rng, 1, 10)
+        if rng.random() < 0.5:
+            across, ratio = log_uniform(rng, 4.5, 12), log_uniform(rng, 1, 3)
+        else:
+            across, ratio = log_uniform(rng, 1.2, 4), log_uniform(rng, 5, 14)
+        along = across * ratio
         angle = common if rng.random() < 0.5 else rng.uniform(0, np.pi)
         half = int(min(3 * along, 60)) + 1
         rows = slice(max(int(r0) - half, 0), min(int(r0) + half, ss))

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_xtal.peaks.verify.patches import CORE, RING, Patches, local_noise
+from napari_xtal.peaks.verify.normalisation import CORE, RING, local_noise
+from napari_xtal.peaks.verify.patches import Patches
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -34,6 +35,8 @@ class Augmentation:
         One to three masked pixels.
     neighbour : float
         A spot 6 to 13 px away.
+    stretch : float
+        Peaks only: the spot becomes longer in some direction, up to five times.
     """
 
     shift: float = 0.3
@@ -42,10 +45,14 @@ class Augmentation:
     edge: float = 0.1
     dead: float = 0.1
     neighbour: float = 0.15
+    stretch: float = 0.25
 
 
 def augmented(
-    patches: Patches, rng: np.random.Generator, options: Augmentation | None = None
+    patches: Patches,
+    is_peak: NDArray[np.bool_],
+    rng: np.random.Generator,
+    options: Augmentation | None = None,
 ) -> Patches:
     """Return changed copies of windows.
 
@@ -53,6 +60,8 @@ def augmented(
     ----------
     patches : Patches
         n windows.
+    is_peak : (n,) ndarray of bool
+        Their labels.
     rng : numpy Generator
         The same state gives the same changes.
     options : Augmentation, optional
@@ -70,6 +79,7 @@ def augmented(
         return Patches(values, usable)
     background, sigma, quantum = local_noise(patches).T
     for change, share in (
+        (_stretch, options.stretch * is_peak),
         (_add_photons, options.noise),
         (_add_neighbour, options.neighbour),
         (_add_hot_pixel, options.hot),
@@ -96,6 +106,39 @@ def _add_photons(
     mean = (sigma[rows] / quantum[rows]) ** 2 * rng.uniform(0.05, 1.0, rows.size)
     photons = rng.poisson(mean[:, None, None], (rows.size, *values.shape[1:]))
     values[rows] += quantum[rows, None, None] * (photons - mean[:, None, None].round())
+
+
+def _stretch(
+    values: NDArray[np.float32],
+    rows: NDArray[np.intp],
+    background: NDArray[np.float32],
+    sigma: NDArray[np.float32],
+    quantum: NDArray[np.float32],
+    rng: np.random.Generator,
+) -> None:
+    """Add an elongated Gaussian of its own width and 0.3 to 1.5 times its height to a spot."""
+    half = values.shape[1] // 2
+    core = values[rows, half - 1 : half + 2, half - 1 : half + 2] - background[rows, None, None]
+    height, mean = core.max(axis=(1, 2)), core.mean(axis=(1, 2))
+    # The mean of a Gaussian spot's 3x3 core in units of its height tells its width.
+    width = np.interp(mean / np.maximum(height, 1e-30), _CORE_MEAN, _CORE_WIDTH)
+    # One-pixel spots would become lines, which are no peaks.
+    some = (height > 5 * sigma[rows]) & (height > 3 * quantum[rows]) & (width > 0.7)
+    rows, height, width = rows[some], height[some], width[some]
+    n = rows.size
+    angle, length = rng.uniform(0, np.pi, n), np.minimum(width * rng.uniform(1.5, 5, n), 5.5)
+    y, x = np.mgrid[-half : half + 1, -half : half + 1]
+    sin, cos = (f(angle)[:, None, None] for f in (np.sin, np.cos))
+    along, across = sin * y + cos * x, cos * y - sin * x
+    form = np.exp(
+        -0.5 * ((along / length[:, None, None]) ** 2 + (across / width[:, None, None]) ** 2)
+    )
+    photons = (height * rng.uniform(0.3, 1.5, n) / quantum[rows])[:, None, None] * form
+    values[rows] += quantum[rows, None, None] * rng.poisson(photons)
+
+
+_CORE_WIDTH = np.array([0.3, 0.45, 0.6, 0.8, 1.0, 1.4, 2.0, 3.0, 5.0])
+_CORE_MEAN = ((1 + 2 * np.exp(-0.5 / _CORE_WIDTH**2)) / 3) ** 2
 
 
 def _add_neighbour(
@@ -126,14 +169,14 @@ def _add_hot_pixel(
     quantum: NDArray[np.float32],
     rng: np.random.Generator,
 ) -> None:
-    """Make one pixel outside the core 10 to 3000 standard deviations bright."""
+    """Make one pixel outside the core 10 to 3000 standard deviations brighter."""
     side = values.shape[1]
     place = rng.integers(0, side, (rows.size, 2))
     far = np.abs(place - side // 2).max(axis=1) > CORE
     rows, place = rows[far], place[far]
     excess = np.exp(rng.uniform(np.log(10), np.log(3000), rows.size))
     steps = np.ceil(excess * sigma[rows] / quantum[rows] + 1)
-    values[rows, place[:, 0], place[:, 1]] = background[rows] + steps * quantum[rows]
+    values[rows, place[:, 0], place[:, 1]] += steps * quantum[rows]
 
 
 def _shift(
@@ -153,9 +196,7 @@ def _shift(
             array[some] = moved
 
 
-def _turn(
-    values: NDArray[np.float32], usable: NDArray[np.bool_], rng: np.random.Generator
-) -> None:
+def _turn(values: NDArray[np.float32], usable: NDArray[np.bool_], rng: np.random.Generator) -> None:
     """Draw one of the eight turns and mirror images for every window."""
     kind = rng.integers(0, 8, len(values))
     for k in range(1, 8):
@@ -165,9 +206,7 @@ def _turn(
             array[rows] = turned.swapaxes(1, 2) if k >= 4 else turned
 
 
-def _mask_edge(
-    usable: NDArray[np.bool_], rows: NDArray[np.intp], rng: np.random.Generator
-) -> None:
+def _mask_edge(usable: NDArray[np.bool_], rows: NDArray[np.intp], rng: np.random.Generator) -> None:
     """Mask all beyond a line that runs along one side."""
     half = usable.shape[1] // 2
     for row, width, axis in zip(

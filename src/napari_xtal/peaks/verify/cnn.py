@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
+    from napari_xtal.detector.frame import Frame
     from napari_xtal.peaks.find import FrameSourceLike
     from napari_xtal.peaks.verify.networks import Network
     from napari_xtal.peaks.verify.patches import Patches
@@ -92,7 +93,7 @@ class PeakVerifier(Verifier):
     ) -> None:
         self.device = torch.device(device or best_device())
         self.network = network.to(self.device).eval()
-        self.half = network.half
+        self.half = network.window_half
         self.temperature = float(temperature)
         self.bias = float(bias)
         self.threshold = float(threshold)
@@ -172,9 +173,10 @@ class PeakVerifier(Verifier):
         with one_thread_each():
             return super().predict_in(src, table, progress, cancel)
 
-    def _in_worker(self) -> None:
+    def _predict_frame(self, frame: Frame, table: pd.DataFrame) -> NDArray[np.float32]:
         if self.device.type == "cpu":
             use_one()
+        return super()._predict_frame(frame, table)
 
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         """Write weights, metadata and report to a ``.safetensors`` file.
@@ -191,9 +193,7 @@ class PeakVerifier(Verifier):
         model_files.write_model(path, self._tensors(), metadata, overwrite=overwrite)
 
     @classmethod
-    def load(
-        cls, path: str | os.PathLike[str] = "default", *, device: str | None = None
-    ) -> Self:
+    def load(cls, path: str | os.PathLike[str] = "default", *, device: str | None = None) -> Self:
         """Read a verifier.
 
         Parameters
@@ -234,7 +234,10 @@ class PeakVerifier(Verifier):
         if report is not None:
             from napari_xtal.peaks.verify.report import VerifierReport
 
-            verifier.report = VerifierReport.from_dict(report)
+            try:
+                verifier.report = VerifierReport.from_dict(report)
+            except InputError as error:
+                raise InputError(f"{path}: {error}") from error
         return verifier
 
 
@@ -249,10 +252,10 @@ def _fitting_network(
             f"this version knows {', '.join(ARCHITECTURES)}"
         )
     network = make_network(name)
-    if metadata["half"] != network.half or metadata["channels"] != list(network.channels):
+    if metadata["half"] != network.window_half or metadata["channels"] != list(network.channels):
         raise InputError(
             f"{path}: made for windows of half side {metadata['half']} px and channels "
-            f"{metadata['channels']}; '{name}' takes {network.half} and {list(network.channels)}"
+            f"{metadata['channels']}; '{name}' takes {network.window_half} and {list(network.channels)}"
         )
     wanted = {k: tuple(v.shape) for k, v in network.state_dict().items()}
     for key, shape in wanted.items():

@@ -197,6 +197,6 @@ def measure(values, usable, rings, profiles, gauss, derivative, lines, defaults,
         f[GRADIENT], f[GRADIENT_AROUND] = math.asinh(at / noise), math.asinh(around / noise)
         f[RIDGE] = shape.ridge(z3, scratch)
         f[LINE] = math.asinh(shape.line(z3, count, lines))
-        f[SLOPE] = math.asinh(10 * math.hypot(b, c) * gain / noise)
+        f[SLOPE] = math.asinh(10 * math.hypot(b, c) / noise)
         for k in (CENTRE, NEIGHBOURS, DILATION_MINUS_CENTRE):
             f[k] = math.asinh(f[k])

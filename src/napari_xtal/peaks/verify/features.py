@@ -68,6 +68,8 @@ _N_DIRECTIONS = 16
 _LINE_START = 4
 #: Smallest half side of a window: the matched spots and the rim need it [px].
 _SMALLEST_HALF = 7
+#: Values beyond are no measurement; their squares would overflow [ADU].
+_LARGEST = 1e15
 #: Windows that one thread measures at a time.
 _CHUNK = 512
 
@@ -108,8 +110,8 @@ def candidate_features(patches: Patches) -> pd.DataFrame:
     def work(start: int) -> None:
         part = slice(start, start + _CHUNK)
         values = patches.values[part]
-        finite = np.isfinite(values)
-        usable = np.asarray(patches.usable[part], bool) & finite
+        # NaN compares as False.
+        usable = np.asarray(patches.usable[part], bool) & (np.abs(values) < _LARGEST)
         values = np.where(usable, values, np.float32(0)).astype(np.float32, copy=False)
         feature_kernels.measure(values, usable, rings, *shapes, defaults, out[part])
 
@@ -120,6 +122,8 @@ def candidate_features(patches: Patches) -> pd.DataFrame:
     else:
         with ThreadPoolExecutor(_n_processors(), thread_name_prefix="features") as pool:
             list(pool.map(work, starts))
+    # Values of wildly different size overflow: nothing was measured there.
+    out[~np.isfinite(out).all(axis=1)] = defaults
     return pd.DataFrame(out, columns=list(FEATURES))
 
 

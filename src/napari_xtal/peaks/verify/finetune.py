@@ -1,10 +1,13 @@
-"""Fine-tuning a network on few labels so that it cannot become worse than where it began.
+"""Fine-tuning a network on few labels, drawn back to where it began unless they speak for it.
 
 Labels are divided into folds of whole groups. The network is tuned on all but one fold,
 and the weights are drawn back towards those of the start, ``start + a (tuned - start)``
-(weight-space ensembles, Wortsman et al. 2022); ``a`` is the share that does best on rows
-that were not learnt from, zero where none does better than the start by its standard
-error. Rows are scored with a share and a calibration that were chosen without them.
+(weight-space ensembles, Wortsman et al. 2022). ``a`` is the share with the least loss on
+rows that were not learnt from; zero where none beats the start by its standard error
+without a lower average precision. Few labels estimate both badly: on other frames the
+result can still be a little worse. The share and the calibration, three numbers, are
+chosen on the rows they are scored with; chosen fold by fold they would mix scales, and few
+labels would score worse than they are.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_xtal.errors import InputError
+from napari_xtal.peaks.verify.curves import average_precision
 from napari_xtal.peaks.verify.fit import (
     FitParams,
     LabelledPatches,
@@ -147,16 +151,12 @@ def fine_tune(
             for a, share in enumerate(SHARES[1:], 1):
                 logits[a, test] = said(between(home, network, share), patches)
         loss, cancelled = {"train": fit.loss["train"]}, fit.cancelled
-    probability = np.empty(len(labels))
-    for train, test in folds:
-        a, temperature, bias = _choose(logits[:, train], labels, train)
-        probability[test] = _sigmoid(logits[a, test] / temperature + bias)
-    a, temperature, bias = _choose(logits, labels, np.arange(len(labels)))
+    a, temperature, bias = _choose(logits, labels)
     return Tuned(
         between(home, network, SHARES[a]),
         start.temperature * temperature,
         start.bias / temperature + bias,
-        probability,
+        _sigmoid(logits[a] / temperature + bias),
         before,
         SHARES[a],
         loss,
@@ -201,11 +201,8 @@ def train_fresh(
         network, data, data, replace(FRESH, epochs=n_epochs, patience=n_epochs), seed=seed,
         device="cpu", progress=part_of(progress, n_folds, n_folds + 1), cancel=cancel,
     )  # fmt: skip
-    probability = np.empty(len(labels))
-    for train, test in folds:
-        temperature, bias = calibrate_logits(logits[train], labels.is_peak[train])
-        probability[test] = _sigmoid(logits[test] / temperature + bias)
     temperature, bias = calibrate_logits(logits, labels.is_peak)
+    probability = _sigmoid(logits / temperature + bias)
     loss = {"train": fit.loss["train"]}
     return Tuned(network, temperature, bias, probability, None, 1.0, loss, n_folds, fit.cancelled)
 
@@ -217,21 +214,17 @@ def between(start: Network, tuned: Network, share: float) -> Network:
     return network
 
 
-def _choose(
-    logits: NDArray[np.float64], labels: Labels, rows: NDArray[np.int64]
-) -> tuple[int, float, float]:
+def _choose(logits: NDArray[np.float64], labels: Labels) -> tuple[int, float, float]:
     """Return which share to take, and its calibration.
 
     Parameters
     ----------
     logits : (n_shares, n) ndarray
-        Of rows that were not learnt from.
+        Of all labels, by networks that did not learn from them.
     labels : Labels
-    rows : (n,) ndarray of int
-        Which labels they belong to.
+        The labels.
     """
-    truth = labels.is_peak[rows]
-    groups = np.unique(labels.groups[rows], return_inverse=True)[1]
+    truth = labels.is_peak
     calibrations = [calibrate_logits(some, truth) for some in logits]
     losses = np.array(
         [
@@ -239,12 +232,17 @@ def _choose(
             for some, (temperature, bias) in zip(logits, calibrations, strict=True)
         ]
     )
+    precision = [average_precision(truth, some) for some in logits]
     best, best_gain = 0, 0.0
     for a in range(1, len(logits)):
+        if precision[a] < precision[0]:
+            continue
         gain = losses[0] - losses[a]
         apart = gain - gain.mean()
         # Rows of a frame err together.
-        error = max((apart**2).sum(), (np.bincount(groups, apart) ** 2).sum()) ** 0.5 / len(gain)
+        error = max((apart**2).sum(), (np.bincount(labels.groups, apart) ** 2).sum()) ** 0.5 / len(
+            gain
+        )
         if gain.mean() - error > best_gain:
             best, best_gain = a, float(gain.mean() - error)
     return best, *calibrations[best]

@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from napari_xtal.errors import InputError, ParameterError
 from napari_xtal.peaks.verify.augment import Augmentation, augmented
+from napari_xtal.peaks.verify.calibration import calibrate_logits, logits_of, outputs_of
 from napari_xtal.peaks.verify.cnn import best_device
 from napari_xtal.peaks.verify.torch_threads import one_thread_each, use_one
 
@@ -26,8 +27,16 @@ if TYPE_CHECKING:
     from napari_xtal.peaks.verify.networks import Network
     from napari_xtal.peaks.verify.patches import Patches
 
-#: Windows per pass when nothing is learnt.
-_PASS = 2048
+__all__ = [
+    "Fit",
+    "FitParams",
+    "LabelledPatches",
+    "calibrate",
+    "calibrate_logits",
+    "fit_network",
+    "logits_of",
+]
+
 #: Batches that are prepared ahead.
 _AHEAD = 3
 
@@ -177,7 +186,7 @@ def fit_network(
         When there is nothing to learn from, or one class only.
     """
     params = params or FitParams()
-    _check(train, validation, network.half)
+    _check(train, validation, network.window_half)
     target = torch.device(device or best_device())
     network.to(target)
     state = torch.get_rng_state()
@@ -277,7 +286,8 @@ class _Run:
     ) -> tuple[float | None, bool]:
         """Pass over the data once; returns the mean loss (None: not one step) and whether to stop."""
         self.network.train()
-        losses, counts = [], []
+        losses: list[float] = []
+        counts: list[float] = []
         for rows, inputs in self.batches():
             if cancel is not None and cancel():
                 return (float(np.average(losses, weights=counts)) if losses else None), True
@@ -308,7 +318,9 @@ class _Run:
     ) -> tuple[NDArray[np.intp], tuple[NDArray[np.float32], ...]]:
         patches = self.train.patches.take(rows)
         if self.params.augmentation is not None:
-            patches = augmented(patches, self.rng, self.params.augmentation)
+            patches = augmented(
+                patches, self.train.is_peak[rows], self.rng, self.params.augmentation
+            )
         return rows, self.network.inputs(patches)
 
     def step(self, rows: NDArray[np.intp], inputs: tuple[NDArray[np.float32], ...]) -> float:
@@ -318,7 +330,7 @@ class _Run:
         self.optimiser.zero_grad(set_to_none=True)
         logits = self.network(*(torch.from_numpy(a).to(self.device) for a in inputs))
         value = _loss(logits, self.train.is_peak[rows], self.weights[rows])
-        (value + self.pull()).backward()
+        (value + self.pull()).backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 5.0)
         self.optimiser.step()
         self.steps += 1
@@ -332,7 +344,7 @@ class _Run:
         return self.params.anchor * torch.stack(apart).sum()
 
     def validation_loss(self, inputs: tuple[NDArray[np.float32], ...]) -> float:
-        logits = _logits(self.network, inputs, self.device)
+        logits = outputs_of(self.network, inputs, self.device)
         weights = _balanced(self.validation, self.params.balance)
         return float(_loss(torch.from_numpy(logits), self.validation.is_peak, weights))
 
@@ -364,18 +376,6 @@ def _loss(
     return (each * weight).sum() / weight.sum().clamp_min(1e-12)
 
 
-def _logits(
-    network: Network, inputs: tuple[NDArray[np.float32], ...], device: torch.device
-) -> NDArray[np.float32]:
-    network.eval()
-    parts = []
-    with torch.inference_mode():
-        for start in range(0, len(inputs[0]), _PASS):
-            some = [torch.from_numpy(x[start : start + _PASS]).to(device) for x in inputs]
-            parts.append(network(*some).cpu().numpy())
-    return np.concatenate(parts)
-
-
 def calibrate(network: Network, data: LabelledPatches) -> tuple[float, float]:
     """Return the temperature and bias with which probabilities fit held-out labels.
 
@@ -397,60 +397,3 @@ def calibrate(network: Network, data: LabelledPatches) -> tuple[float, float]:
         When there are no labels.
     """
     return calibrate_logits(logits_of(network, data.patches), data.is_peak, data.weights)
-
-
-def logits_of(network: Network, patches: Patches) -> NDArray[np.float64]:
-    """Return the difference of the logits of each window, peak minus no peak, (n,)."""
-    device = next(network.parameters()).device
-    logits = _logits(network, network.inputs(patches), device).astype(np.float64)
-    return np.asarray(logits[:, 1] - logits[:, 0])
-
-
-def calibrate_logits(
-    logits: NDArray[np.float64],
-    is_peak: NDArray[np.bool_],
-    weight: NDArray[np.float32] | None = None,
-) -> tuple[float, float]:
-    """Return the temperature and bias with which logits fit held-out labels.
-
-    Minimises the cross-entropy of sigmoid(logit / temperature + bias) (Platt 1999; Guo et
-    al. 2017 without the bias), by Newton's method. A weak prior keeps few labels, or labels
-    without an error, from making it certain.
-
-    Parameters
-    ----------
-    logits : (n,) ndarray of float
-        Differences of the two outputs, see `logits_of`.
-    is_peak : (n,) ndarray of bool
-        Labels that were not learnt from.
-    weight : (n,) ndarray of float, optional
-        How much each counts.
-
-    Returns
-    -------
-    temperature, bias : float
-        1 and 0 change nothing.
-
-    Raises
-    ------
-    InputError
-        When there are no labels.
-    """
-    if len(logits) == 0:
-        raise InputError("no labelled peaks to calibrate with")
-    x = np.stack([logits, np.ones(len(logits))], axis=1)
-    y = is_peak.astype(float)
-    w = np.ones(len(y)) if weight is None else weight.astype(np.float64)
-    # As strong as four labels: temperature 1 and bias 0 without any.
-    prior, centre = np.array([4.0, 1.0]), np.array([1.0, 0.0])
-    theta = centre.copy()
-    for _ in range(50):
-        p = 1 / (1 + np.exp(-np.clip(x @ theta, -60, 60)))
-        gradient = x.T @ (w * (p - y)) + prior * (theta - centre)
-        curvature = (x * (w * p * (1 - p))[:, None]).T @ x + np.diag(prior)
-        step = np.linalg.solve(curvature, gradient)
-        theta -= step * min(1.0, 2.0 / max(np.abs(step).max(), 1e-12))
-        theta[0] = max(theta[0], 0.02)
-        if np.abs(step).max() < 1e-8:
-            break
-    return float(1 / theta[0]), float(theta[1])

@@ -106,15 +106,13 @@ def collect_labels(
     ParameterError
         When `groups` has another length than the table.
     """
-    checked = validate(table, len(src))
+    checked, used = labelled_rows(src, table)
     if groups is not None and len(np.asarray(groups)) != len(checked):
         raise ParameterError(
             f"groups: {len(np.asarray(groups))} values for {len(checked)} rows of the table; "
             "give one per row"
         )
     label = checked["label"].to_numpy(dtype=object)
-    used = np.flatnonzero((label == "peak") | (label == "not-peak"))
-    _require_enough(label[used] == "peak")
     chosen = checked.iloc[used]
     patches = patches_in(src, chosen, half=half, progress=progress, cancel=cancel)
     if cancel is not None and cancel():
@@ -137,6 +135,23 @@ def collect_labels(
     codes = pd.factorize(keys, use_na_sentinel=False)[0].astype(np.int64)
     snr = chosen["snr"].to_numpy(dtype=np.float64)
     return Labels(patches, label[used] == "peak", codes, unit, frames, snr, notes)
+
+
+def labelled_rows(
+    src: FrameSourceLike, table: pd.DataFrame
+) -> tuple[pd.DataFrame, NDArray[np.int64]]:
+    """Return a checked peak table and its rows labelled ``peak`` or ``not-peak``.
+
+    Raises
+    ------
+    InputError
+        When it is no peak table of the run, or has too few labels.
+    """
+    checked = validate(table, len(src))
+    label = checked["label"].to_numpy(dtype=object)
+    used = np.flatnonzero((label == "peak") | (label == "not-peak"))
+    _require_enough(label[used] == "peak")
+    return checked, used
 
 
 def _require_enough(is_peak: NDArray[np.bool_], note: str = "") -> None:

@@ -9,9 +9,11 @@ import torch
 from torch import nn
 
 from napari_xtal.errors import InputError
-from napari_xtal.peaks.verify.patches import FINE, HALF, WIDTHS, foveate, normalise
+from napari_xtal.peaks.verify.normalisation import FINE, WIDTHS, foveate, normalise
+from napari_xtal.peaks.verify.patches import HALF
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
     from napari_xtal.peaks.verify.patches import Patches
@@ -24,19 +26,19 @@ class Network(nn.Module):
     ----------
     architecture : str
         Its name in model files.
-    half : int
+    window_half : int
         Half side of the window it takes [px].
     channels : tuple of int
         Channels of its inputs.
     """
 
     architecture: ClassVar[str]
-    half: ClassVar[int] = HALF
+    window_half: ClassVar[int] = HALF
     channels: ClassVar[tuple[int, ...]]
 
     @staticmethod
     @abstractmethod
-    def inputs(patches: Patches) -> tuple[NDArray, ...]:
+    def inputs(patches: Patches) -> tuple[NDArray[np.float32], ...]:
         """Normalise windows to what `forward` takes."""
 
     @property
@@ -72,7 +74,7 @@ class FoundingNetwork(Network):
         )
 
     @staticmethod
-    def inputs(patches: Patches) -> tuple[NDArray, ...]:
+    def inputs(patches: Patches) -> tuple[NDArray[np.float32], ...]:
         """Normalise windows: (n, 2, side, side)."""
         return (normalise(patches),)
 
@@ -105,7 +107,7 @@ class SpotNetwork(Network):
             nn.ReLU(inplace=True),
             nn.Conv2d(8, 16, 3, stride=2),
             nn.ReLU(inplace=True),
-            nn.Conv2d(16, 24, 3),
+            nn.Conv2d(16, 32, 3),
             nn.ReLU(inplace=True),
             nn.Flatten(),
         )
@@ -116,7 +118,7 @@ class SpotNetwork(Network):
             nn.ReLU(inplace=True),
             nn.Flatten(),
         )
-        n_fine = 24 * ((side - 2 - 3) // 2 + 1 - 2) ** 2
+        n_fine = 32 * ((side - 2 - 3) // 2 + 1 - 2) ** 2
         n_coarse = 16 * ((bins - 2 - 3) // 2 + 1) ** 2
         self.head = nn.Sequential(
             nn.Dropout(0.1),
@@ -124,9 +126,10 @@ class SpotNetwork(Network):
             nn.ReLU(inplace=True),
             nn.Linear(48, 2),
         )
+        self.direct = nn.Linear(len(WIDTHS) + 3, 2)
 
     @staticmethod
-    def inputs(patches: Patches) -> tuple[NDArray, ...]:
+    def inputs(patches: Patches) -> tuple[NDArray[np.float32], ...]:
         """Normalise windows: (n, 3, 15, 15), (n, 2, 9, 9) and (n, 8)."""
         return foveate(patches)
 
@@ -139,7 +142,8 @@ class SpotNetwork(Network):
         self, fine: torch.Tensor, coarse: torch.Tensor, whole: torch.Tensor
     ) -> torch.Tensor:
         """Return the logits (n, 2) of (no peak, peak)."""
-        return self.head(torch.cat([self.fine(fine), self.coarse(coarse), whole], dim=1))
+        seen = torch.cat([self.fine(fine), self.coarse(coarse), whole], dim=1)
+        return self.head(seen) + self.direct(whole)
 
 
 ARCHITECTURES: dict[str, type[Network]] = {

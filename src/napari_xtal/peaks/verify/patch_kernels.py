@@ -92,7 +92,7 @@ def _quantum(x, smallest):
 
 @njit(**INNER_FAST)
 def _moments(x, low, high):
-    """Number, sum and sum of squares of the values within limits."""
+    """Return number, sum and sum of squares of the values within limits."""
     n = np.float32(0)
     s = np.float32(0)
     q = np.float32(0)
@@ -107,7 +107,7 @@ def _moments(x, low, high):
 
 @njit(**INNER_FAST)
 def _plane_sums(x, y, u, a, b, c, limit, sums):
-    """Sums for a plane through the values near an earlier plane a + b y + c u."""
+    """Fill the sums for a plane through the values near an earlier plane a + b y + c u."""
     n = sy = su = syy = syu = suu = s0 = s1 = s2 = q = np.float32(0)
     for i in range(x.size):
         e = x[i] - (a + b * y[i] + c * u[i])
@@ -147,8 +147,9 @@ def _refine_plane(sums, a, b, c):
 
 
 @njit(**INNER)
-def _background(x, y, u, quantum, sums):
-    """Clipped background plane (a, b, c) and variance of some pixels."""
+def _background(x, y, u, sums):
+    """Clipped background plane (a, b, c) and variance of some pixels, all in quanta."""
+    one = np.float32(1)
     low, high = np.float32(-np.inf), np.float32(np.inf)
     m = v = np.float32(0)
     kept = np.float32(-1)
@@ -160,11 +161,11 @@ def _background(x, y, u, quantum, sums):
         v = max(q / n - m * m, np.float32(0))
         kept = n
         # Bright neighbours pull the first means up: clip harder above.
-        limit = CLIP * math.sqrt(v) + quantum
+        limit = CLIP * math.sqrt(v) + one
         low, high = m - limit, m + (limit if k > 1 else np.float32(0.7) * limit)
     a, b, c = m, np.float32(0), np.float32(0)
     for _ in range(PLANE_ROUNDS):
-        _plane_sums(x, y, u, a, b, c, CLIP * math.sqrt(v) + quantum, sums)
+        _plane_sums(x, y, u, a, b, c, CLIP * math.sqrt(v) + one, sums)
         if sums[0] < 4:
             break
         a, b, c, v = _refine_plane(sums, a, b, c)
@@ -172,13 +173,13 @@ def _background(x, y, u, quantum, sums):
 
 
 @njit(**INNER)
-def _gather(value, ok, pixels, reference, x, y, u):
-    """Collect the usable ones of some pixels relative to a reference; returns how many."""
+def _gather(value, ok, pixels, reference, gain, x, y, u):
+    """Collect the usable ones of some pixels in quanta above a reference; returns how many."""
     n = 0
     for q in range(pixels.shape[1]):
         k = pixels[0, q]
         # Written always, kept when usable: cheaper than a branch that is hard to foresee.
-        x[n] = value[k] - reference
+        x[n] = (value[k] - reference) * gain
         y[n] = np.float32(pixels[1, q])
         u[n] = np.float32(pixels[2, q])
         n += 1 if ok[k] else 0
@@ -205,8 +206,9 @@ def _local_noise(value, ok, pixels, n_ring, n_outer, buffers, smallest, sums):
     Returns
     -------
     reference, a, b, c, gain, lam
-        Background reference + a + b y + c u with (y, u) from the centre, 1 / quantum, and
-        the noise's variance in quanta squared. The gain is 0 when all values are equal.
+        Background reference + (a + b y + c u) / gain with (y, u) from the centre,
+        1 / quantum, and the noise's variance in quanta squared. The gain is 0 when all
+        values are equal.
     """
     x, y, u = buffers[0], buffers[1], buffers[2]
     zero = np.float32(0)
@@ -214,17 +216,17 @@ def _local_noise(value, ok, pixels, n_ring, n_outer, buffers, smallest, sums):
     quantum = _quantum(x[:m], smallest)
     if quantum <= 0:
         return zero, zero, zero, zero, zero, zero
-    # A value of the window as origin: squares of large offsets would lose digits.
-    reference = x[m // 2]
-    m = _gather(value, ok, pixels[:, :n_ring], reference, x, y, u)
-    if m < FEW:
-        m = _gather(value, ok, pixels[:, :n_outer], reference, x, y, u)
-        if m < 8:
-            m = _gather(value, ok, pixels, reference, x, y, u)
-    a, b, c, v = _background(x[:m], y[:m], u[:m], quantum, sums)
+    # A dark value as origin: squares of large offsets would lose digits.
+    reference = smallest[0]
     gain = np.float32(1) / quantum
+    m = _gather(value, ok, pixels[:, :n_ring], reference, gain, x, y, u)
+    if m < FEW:
+        m = _gather(value, ok, pixels[:, :n_outer], reference, gain, x, y, u)
+        if m < 8:
+            m = _gather(value, ok, pixels, reference, gain, x, y, u)
+    a, b, c, v = _background(x[:m], y[:m], u[:m], sums)
     # Half a quantum in all the ring: what an empty ring may have had.
-    lam = max(v * gain * gain, np.float32(0.5) / np.float32(m))
+    lam = max(v, np.float32(0.5) / np.float32(m))
     return reference, a, b, c, gain, lam
 
 
@@ -246,15 +248,15 @@ def _excess(value, ok, reference, a, b, c, gain, out):
     side = value.shape[0]
     half = np.float32(side // 2)
     for i in range(side):
-        line = reference + a + b * (np.float32(i) - half) - c * half
+        line = a + b * (np.float32(i) - half) - c * half
         for j in range(side):
-            w = gain if ok[i, j] else np.float32(0)
-            out[i, j] = w * (value[i, j] - (line + c * np.float32(j)))
+            e = (value[i, j] - reference) * gain - (line + c * np.float32(j))
+            out[i, j] = e if ok[i, j] else np.float32(0)
 
 
 @njit(**INNER_FAST)
 def _boxes(values, first, last, line, out):
-    """Sums over the 3x3 neighbourhoods of the square [first, last) of a larger one."""
+    """Fill in the sums over the 3x3 neighbourhoods of the square [first, last) of a larger one."""
     for i in range(first, last):
         for j in range(line.size):
             line[j] = values[i - 1, j] + values[i, j] + values[i + 1, j]
@@ -311,12 +313,12 @@ def significance(values, usable, ring2, core2, out):
 def _matched(excess, mask, profile, lam):
     """Compressed significance of a profile's amplitude, taken as a scaled Poisson variable."""
     t = p1 = p2 = np.float32(0)
-    for i in range(excess.shape[0]):
-        for j in range(excess.shape[1]):
-            q = profile[i, j] * mask[i, j]
-            t += profile[i, j] * excess[i, j]
-            p1 += q
-            p2 += q * q
+    # Flat: lines of 27 pixels would leave a tenth of the work to single steps.
+    for k in range(profile.size):
+        q = profile[k] * mask[k]
+        t += profile[k] * excess[k]
+        p1 += q
+        p2 += q * q
     if p2 <= 0:
         return np.float32(0)
     scale = p1 / p2
@@ -326,14 +328,14 @@ def _matched(excess, mask, profile, lam):
 @njit(**INNER)
 def _measures(excess, mask, profiles, slope, lam, out):
     """Numbers of the whole window: significance per width, noise in quanta, slope, coverage."""
-    side = excess.shape[0]
-    n = profiles.shape[0]
+    n, n_pixels = profiles.shape
+    side = math.sqrt(n_pixels)
     for w in range(n):
         out[w] = _matched(excess, mask, profiles[w], lam)
     out[n] = np.float32(0.25) * math.log(lam) if lam > 0 else np.float32(0)
-    across = slope * np.float32(side) / math.sqrt(lam) if lam > 0 else np.float32(0)
+    across = slope * side / math.sqrt(lam) if lam > 0 else np.float32(0)
     out[n + 1] = math.log1p(across)
-    out[n + 2] = mask.sum() / np.float32(side * side)
+    out[n + 2] = mask.sum() / np.float32(n_pixels)
 
 
 @njit(**JIT)
@@ -382,8 +384,8 @@ def foveate(values, usable, ring2, core2, profiles, fine, coarse, whole):
                         m += mask[k, q]
                 coarse[p, 0, i, j] = _compress(e, m * lam)
                 coarse[p, 1, i, j] = m / np.float32(9)
-        slope = gain * math.sqrt(b * b + c * c)
-        _measures(excess, mask, profiles, slope, lam, whole[p])
+        slope = math.sqrt(b * b + c * c)
+        _measures(excess.ravel(), mask.ravel(), profiles, slope, lam, whole[p])
 
 
 @njit(**JIT)
@@ -400,6 +402,6 @@ def local_noise(values, usable, ring2, core2, out):
             flat[p], flags[p], pixels, n_ring, n_outer, buffers, smallest, sums
         )
         quantum = np.float32(1) / gain if gain > 0 else np.float32(0)
-        out[p, 0] = reference + a
+        out[p, 0] = reference + a * quantum
         out[p, 1] = quantum * math.sqrt(lam)
         out[p, 2] = quantum

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from napari_xtal.errors import InputError
+from napari_xtal.errors import InputError, ParameterError
 from napari_xtal.peaks.verify.features import (
     FEATURES,
     FEATURES_VERSION,
@@ -30,14 +30,8 @@ if TYPE_CHECKING:
     from napari_xtal.peaks.verify.patches import Patches
     from napari_xtal.peaks.verify.report import VerifierReport
 
-#: Folds of the cross-validation; fewer when fewer groups have a class.
-N_FOLDS = 5
 #: Up to so many training rows the kernel is RBF, beyond it is linear.
 RBF_ROWS = 5000
-#: Fewest labels of each class.
-MIN_LABELS = 5
-#: Held-out rows per fold and shuffles for the importance of features.
-_IMPORTANCE_ROWS, _IMPORTANCE_REPEATS = 600, 2
 #: Training rows that a file carries to prove that it still predicts the same.
 N_PROOF = 16
 
@@ -83,9 +77,7 @@ class SvmVerifier(Verifier):
     @property
     def importance(self) -> pd.DataFrame:
         """Loss of average precision when a feature is shuffled, on held-out folds."""
-        return pd.DataFrame(
-            self.metadata["importance"], columns=["feature", "importance", "sd"]
-        )
+        return pd.DataFrame(self.metadata["importance"], columns=["feature", "importance", "sd"])
 
     def predict_features(self, features: pd.DataFrame) -> NDArray[np.float32]:
         """Return the probability that belongs to each row of features.
@@ -234,10 +226,12 @@ def fit_svm(
     is_peak: ArrayLike,
     groups: ArrayLike | None = None,
     *,
+    weight: ArrayLike | None = None,
     seed: int = 0,
     kernel: str = "auto",
     downsample_ratio: float | None = 3.0,
     grid: dict[str, Any] | None = None,
+    importance: bool = True,
     progress: Callable[[int, int], None] | None = None,
     cancel: Callable[[], bool] | None = None,
 ) -> SvmVerifier:
@@ -256,6 +250,8 @@ def fit_svm(
         Labels.
     groups : (n,) array_like, optional
         Frame (or run) of each row; rows of a group are never on both sides of a fold.
+    weight : (n,) array_like, optional
+        How much each row counts in training and calibration, above 0; 1 by default.
     seed : int
         Seed of folds, down-sampling and importance.
     kernel : str
@@ -264,6 +260,8 @@ def fit_svm(
         Most training rows of the majority class per row of the minority; None keeps all.
     grid : dict, optional
         Lists ``C`` and ``gamma`` to try, ``pca`` (bool).
+    importance : bool
+        Whether to measure the importance of the features, which takes half the time.
     progress : callable, optional
         Called with (done, total), from this thread.
     cancel : callable, optional
@@ -284,23 +282,27 @@ def fit_svm(
     ParameterError
         An option out of its range.
     """
-    from napari_xtal.peaks.verify import svm_search
+    from napari_xtal.peaks.verify import svm_machine, svm_search
 
     values, truth = checked_features(features), np.asarray(is_peak)
     notes: list[str] = []
-    folds = _folds(values, truth, groups, seed, notes)
+    folds = svm_search.folds_of(values, truth, groups, seed, notes)
     truth = truth.astype(bool)
-    rows = svm_search.downsample(truth, downsample_ratio, seed)
+    counted = np.ones(len(truth)) if weight is None else np.asarray(weight, np.float64)
+    if counted.shape != truth.shape or not np.all((counted > 0) & np.isfinite(counted)):
+        raise ParameterError("weight must be one positive number per label")
+    rows = svm_machine.downsample(truth, downsample_ratio, seed)
     if kernel == "auto":
         kernel = "rbf" if len(rows) <= RBF_ROWS else "linear"
-    found = svm_search.search(
-        values, truth, folds, kernel=kernel, grid=grid, ratio=downsample_ratio, seed=seed,
-        progress=progress, cancel=cancel,
-    )  # fmt: skip
-    pipeline, note = svm_search.fit(found.best, values[rows], truth[rows], seed)
+    with svm_machine.without_warnings():
+        found = svm_search.search(
+            values, truth, counted, folds, kernel=kernel, grid=grid, ratio=downsample_ratio, seed=seed,
+            progress=progress, cancel=cancel,
+        )  # fmt: skip
+        pipeline, note = svm_machine.fit(found.best, values[rows], truth[rows], counted[rows], seed)
     if note is not None and note not in found.notes:
         found.notes.append(note)
-    slope, intercept = svm_search.platt(found.decisions, truth)
+    slope, intercept = svm_machine.platt(found.decisions, truth, counted)
     if slope <= 0:
         found.notes.append("the features do not tell these labels apart: all probabilities are "
                            "the share of peaks; check the labels")  # fmt: skip
@@ -308,6 +310,9 @@ def fit_svm(
     proof = np.argsort(decisions, kind="stable")[
         np.linspace(0, len(decisions) - 1, min(N_PROOF, len(decisions))).astype(int)
     ]
+    measured = (
+        svm_search.importance_of(found.models, folds, values, truth, seed) if importance else []
+    )
     metadata = {
         "kind": "svm",
         "features": list(FEATURES),
@@ -323,7 +328,7 @@ def fit_svm(
             "sd": float(np.std(found.scores)),
         },
         "search": found.tried,
-        "importance": _importance(found.models, folds, values, truth, seed),
+        "importance": measured,
         "training": {
             "n": len(truth), "n_peaks": int(truth.sum()), "n_used": len(rows),
             "n_groups": None if groups is None else len(pd.unique(np.asarray(groups))),
@@ -333,7 +338,7 @@ def fit_svm(
         "notes": [*notes, *found.notes],
         "versions": versions(),
     }  # fmt: skip
-    return SvmVerifier(pipeline, _projection(values[rows]), metadata)
+    return SvmVerifier(pipeline, svm_machine.projection(values[rows]), metadata)
 
 
 def versions() -> dict[str, str]:
@@ -342,78 +347,3 @@ def versions() -> dict[str, str]:
 
     return {"scikit-learn": sklearn.__version__, "numpy": np.__version__,
             "python": platform.python_version()}  # fmt: skip
-
-
-def _folds(
-    values: NDArray[np.float64],
-    truth: NDArray[Any],
-    groups: ArrayLike | None,
-    seed: int,
-    notes: list[str],
-) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Return folds of whole groups; notes when there is but one group."""
-    from napari_xtal.peaks.verify.splits import grouped_folds
-
-    if truth.shape != (len(values),):
-        raise InputError(f"{len(values)} rows of features but labels of shape {truth.shape}")
-    units = np.arange(len(truth)) if groups is None else np.asarray(groups)
-    if units.shape == truth.shape and len(truth) and len(pd.unique(units)) == 1:
-        units = np.arange(len(truth))
-        notes.append("all labels belong to one frame: the folds of the search divide its "
-                     "positions, so its scores hold for this frame only")  # fmt: skip
-    n_folds = N_FOLDS
-    if units.shape == truth.shape:
-        for kind in (False, True):
-            n = int(np.count_nonzero(truth == kind))
-            if 0 < n < MIN_LABELS:
-                name = "peak" if kind else "not-peak"
-                raise InputError(
-                    f"only {n} labels '{name}'; training needs at least {MIN_LABELS} of each "
-                    f"class, so label {MIN_LABELS - n} more"
-                )
-            n_folds = min(n_folds, max(len(pd.unique(units[truth == kind])), 2))
-    return grouped_folds(units, truth, n_folds, seed)
-
-
-def _importance(
-    models: list[Pipeline],
-    folds: list[tuple[NDArray[np.int64], NDArray[np.int64]]],
-    values: NDArray[np.float64],
-    truth: NDArray[np.bool_],
-    seed: int,
-) -> list[dict[str, Any]]:
-    """Return mean and sd over the folds of what shuffling a feature costs, as records."""
-    from napari_xtal.peaks.verify.metrics import permutation_importance
-
-    parts = []
-    for k, (model, (_, test)) in enumerate(zip(models, folds, strict=True)):
-        rows = test
-        if len(rows) > _IMPORTANCE_ROWS:
-            rows = np.random.default_rng(seed + k).choice(rows, _IMPORTANCE_ROWS, replace=False)
-        if truth[rows].all() or not truth[rows].any():
-            continue
-        table = permutation_importance(
-            lambda mixed, model=model: model.decision_function(mixed.to_numpy()),  # type: ignore[misc]
-            pd.DataFrame(values[rows], columns=list(FEATURES)),
-            truth[rows],
-            seed=seed + k,
-            n_repeats=_IMPORTANCE_REPEATS,
-        )
-        parts.append(table.set_index("feature")["importance"].reindex(list(FEATURES)))
-    table = pd.concat(parts, axis=1)
-    mean, sd = table.mean(axis=1), table.std(axis=1, ddof=0)
-    order = np.argsort(-mean.to_numpy(), kind="stable")
-    return [
-        {"feature": name, "importance": float(mean[name]), "sd": float(sd[name])}
-        for name in mean.index[order]
-    ]
-
-
-def _projection(values: NDArray[np.float64]) -> Pipeline:
-    """Return scaling and two principal components, fitted to training rows."""
-    from sklearn.decomposition import PCA
-    from sklearn.pipeline import Pipeline
-    from sklearn.preprocessing import StandardScaler
-
-    steps = [("scale", StandardScaler()), ("pca", PCA(2, svd_solver="full"))]
-    return Pipeline(steps).fit(values)

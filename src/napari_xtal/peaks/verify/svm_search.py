@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import itertools
-import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
 from napari_xtal.errors import InputError, ParameterError
 from napari_xtal.peaks.find import _n_processors
 from napari_xtal.peaks.verify.curves import average_precision
+from napari_xtal.peaks.verify.features import FEATURES
+from napari_xtal.peaks.verify.svm_machine import Setting, downsample, fit
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from numpy.typing import ArrayLike, NDArray
     from sklearn.pipeline import Pipeline
 
     Folds = list[tuple[NDArray[np.int64], NDArray[np.int64]]]
@@ -25,30 +27,18 @@ if TYPE_CHECKING:
 RBF_C = (0.1, 1.0, 10.0, 100.0, 1000.0)
 RBF_GAMMA = (1.0, 0.1, 0.01, 0.001, 0.0001)
 LINEAR_C = (0.001, 0.01, 0.1, 1.0, 10.0)
-#: Share of the variance that the optional principal components keep.
-PCA_SHARE = 0.98
+#: Folds of the cross-validation; fewer when fewer groups have a class.
+N_FOLDS = 5
+#: Fewest labels of each class.
+MIN_LABELS = 5
+#: Held-out rows per fold and shuffles for the importance of features.
+_IMPORTANCE_ROWS, _IMPORTANCE_REPEATS = 600, 2
 #: How many of the best settings are tried with principal components too.
 N_WITH_PCA = 3
 #: Most rows of a fold, trained and held out, during the search; the best then gets all.
 SEARCH_ROWS = 800
-#: Iterations after which a machine counts as not converged.
-LINEAR_ITERATIONS, RBF_ITERATIONS = 1000, 500_000
 #: Of settings within this average precision of the best, the one that predicts fastest is taken.
 MARGIN = 1e-3
-
-
-@dataclass(frozen=True)
-class Setting:
-    """A kernel (``rbf`` or ``linear``) with its parameters; `gamma` counts for ``rbf`` only."""
-
-    kernel: str
-    C: float
-    gamma: float = 0.0
-    pca: bool = False
-
-    def __str__(self) -> str:
-        gamma = f", gamma={self.gamma:g}" if self.kernel == "rbf" else ""
-        return f"{self.kernel} C={self.C:g}{gamma}{', pca' if self.pca else ''}"
 
 
 @dataclass
@@ -79,72 +69,6 @@ class Search:
     notes: list[str] = field(default_factory=list)
 
 
-def downsample(is_peak: NDArray[np.bool_], ratio: float | None, seed: int) -> NDArray[np.int64]:
-    """Return row numbers, rising, with the majority at most `ratio` times the minority.
-
-    Parameters
-    ----------
-    is_peak : (n,) ndarray of bool
-        Labels.
-    ratio : float or None
-        Most rows of the majority per row of the minority; None keeps all.
-    seed : int
-        Which rows of the majority stay.
-
-    Raises
-    ------
-    ParameterError
-        When `ratio` is below 1.
-    """
-    if ratio is None:
-        return np.arange(len(is_peak))
-    if not ratio >= 1:
-        raise ParameterError(f"downsample_ratio must be 1 or more (or None), got {ratio}")
-    kinds = np.flatnonzero(is_peak), np.flatnonzero(~is_peak)
-    minor, major = sorted(kinds, key=len)
-    n = int(ratio * len(minor))
-    if len(major) > n:
-        major = np.random.default_rng(seed).choice(major, n, replace=False)
-    return np.sort(np.concatenate([minor, major]))
-
-
-def build(setting: Setting, seed: int) -> Pipeline:
-    """Return an untrained pipeline: scaling, optional principal components, machine."""
-    from sklearn.decomposition import PCA
-    from sklearn.pipeline import Pipeline
-    from sklearn.preprocessing import StandardScaler
-    from sklearn.svm import SVC, LinearSVC
-
-    steps: list[tuple[str, Any]] = [("scale", StandardScaler())]
-    if setting.pca:
-        steps.append(("pca", PCA(PCA_SHARE, svd_solver="full")))
-    if setting.kernel == "rbf":
-        machine = SVC(C=setting.C, gamma=setting.gamma, max_iter=RBF_ITERATIONS)
-    else:
-        machine = LinearSVC(
-            C=setting.C, dual=False, max_iter=LINEAR_ITERATIONS, random_state=seed
-        )
-    return Pipeline([*steps, ("svm", machine)])
-
-
-def fit(
-    setting: Setting, features: NDArray[np.float64], is_peak: NDArray[np.bool_], seed: int
-) -> tuple[Pipeline, str | None]:
-    """Train one pipeline; also returns a note when it did not converge."""
-    from sklearn.exceptions import ConvergenceWarning
-
-    pipeline = build(setting, seed)
-    with warnings.catch_warnings():
-        # Told by the note, which outlives the console.
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        pipeline.fit(features, is_peak)
-    machine = pipeline["svm"]
-    limit = RBF_ITERATIONS if setting.kernel == "rbf" else LINEAR_ITERATIONS
-    if int(np.max(machine.n_iter_)) < limit:
-        return pipeline, None
-    return pipeline, f"the machine ({setting}) did not converge within {limit} iterations"
-
-
 def settings_of(kernel: str, grid: dict[str, Any] | None) -> list[Setting]:
     """Return the settings to try first, without principal components, simplest first.
 
@@ -170,6 +94,7 @@ def settings_of(kernel: str, grid: dict[str, Any] | None) -> list[Setting]:
 def search(
     features: NDArray[np.float64],
     is_peak: NDArray[np.bool_],
+    weight: NDArray[np.float64],
     folds: Folds,
     *,
     kernel: str,
@@ -191,6 +116,8 @@ def search(
         Features.
     is_peak : (n,) ndarray of bool
         Labels.
+    weight : (n,) ndarray
+        How much a row counts in training.
     folds : list of (train, test)
         Row numbers.
     kernel : str
@@ -225,7 +152,7 @@ def search(
             if scored and (stopped or (cancel is not None and cancel())):
                 stopped = True
                 return
-            models = _on_folds(setting, features, is_peak, thinned, seed)
+            models = _on_folds(setting, features, is_peak, weight, thinned, seed)
             scores = [
                 average_precision(is_peak[test], model.decision_function(features[test]))
                 for (model, _), (_, test) in zip(models, thinned, strict=True)
@@ -244,15 +171,13 @@ def search(
     found = Search(best, [{**asdict(s), "ap": score} for score, _, s in scored])
     if stopped:
         found.notes.append(f"cancelled after {len(scored)} settings; the best of these was taken")
-    _validate(found, features, is_peak, folds, ratio, seed)
+    _validate(found, features, is_peak, weight, folds, ratio, seed)
     if progress is not None:
         progress(total, total)
     return found
 
 
-def _some(
-    rows: NDArray[np.int64], is_peak: NDArray[np.bool_], seed: int
-) -> NDArray[np.int64]:
+def _some(rows: NDArray[np.int64], is_peak: NDArray[np.bool_], seed: int) -> NDArray[np.int64]:
     """Return at most `SEARCH_ROWS` of some rows, both classes in the shares they have."""
     if len(rows) <= SEARCH_ROWS:
         return rows
@@ -276,20 +201,25 @@ def _on_folds(
     setting: Setting,
     features: NDArray[np.float64],
     is_peak: NDArray[np.bool_],
+    weight: NDArray[np.float64],
     folds: Folds,
     seed: int,
 ) -> list[tuple[Pipeline, str | None]]:
     """Train a setting on the training rows of every fold, in threads."""
+
+    def train(fold: tuple[NDArray[np.int64], NDArray[np.int64]]) -> tuple[Pipeline, str | None]:
+        rows = fold[0]
+        return fit(setting, features[rows], is_peak[rows], weight[rows], seed)
+
     with ThreadPoolExecutor(_n_processors(), thread_name_prefix="train-svm") as pool:
-        return list(
-            pool.map(lambda fold: fit(setting, features[fold[0]], is_peak[fold[0]], seed), folds)
-        )
+        return list(pool.map(train, folds))
 
 
 def _validate(
     found: Search,
     features: NDArray[np.float64],
     is_peak: NDArray[np.bool_],
+    weight: NDArray[np.float64],
     folds: Folds,
     ratio: float | None,
     seed: int,
@@ -301,7 +231,7 @@ def _validate(
     ]
     found.decisions = np.full(len(is_peak), np.nan)
     for (model, note), (_, test) in zip(
-        _on_folds(found.best, features, is_peak, whole, seed), whole, strict=True
+        _on_folds(found.best, features, is_peak, weight, whole, seed), whole, strict=True
     ):
         found.decisions[test] = model.decision_function(features[test])
         found.scores.append(average_precision(is_peak[test], found.decisions[test]))
@@ -310,40 +240,66 @@ def _validate(
             found.notes.append(note)
 
 
-def platt(decisions: NDArray[np.float64], is_peak: NDArray[np.bool_]) -> tuple[float, float]:
-    """Fit slope and intercept of a logistic curve to out-of-fold decision values.
+def folds_of(
+    values: NDArray[np.float64],
+    truth: NDArray[Any],
+    groups: ArrayLike | None,
+    seed: int,
+    notes: list[str],
+) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Return folds of whole groups; notes when there is but one group."""
+    from napari_xtal.peaks.verify.splits import grouped_folds
 
-    Targets are smoothed (Platt 1999), so that labels which separate perfectly do not make
-    an infinitely steep curve. The slope is never negative.
+    if truth.shape != (len(values),):
+        raise InputError(f"{len(values)} rows of features but labels of shape {truth.shape}")
+    units = np.arange(len(truth)) if groups is None else np.asarray(groups)
+    if units.shape == truth.shape and len(truth) and len(pd.unique(units)) == 1:
+        units = np.arange(len(truth))
+        notes.append("all labels belong to one frame: the folds of the search divide its "
+                     "positions, so its scores hold for this frame only")  # fmt: skip
+    n_folds = N_FOLDS
+    if units.shape == truth.shape:
+        for kind in (False, True):
+            n = int(np.count_nonzero(truth == kind))
+            if 0 < n < MIN_LABELS:
+                name = "peak" if kind else "not-peak"
+                raise InputError(
+                    f"only {n} labels '{name}'; training needs at least {MIN_LABELS} of each "
+                    f"class, so label {MIN_LABELS - n} more"
+                )
+            n_folds = min(n_folds, max(len(pd.unique(units[truth == kind])), 2))
+    return grouped_folds(units, truth, n_folds, seed)
 
-    Raises
-    ------
-    InputError
-        When a class is missing.
-    """
-    from scipy.optimize import minimize
-    from scipy.special import expit
 
-    n_peaks = int(is_peak.sum())
-    n_other = len(is_peak) - n_peaks
-    if not n_peaks or not n_other:
-        raise InputError("calibration needs labels of both classes")
-    target = np.where(is_peak, (n_peaks + 1) / (n_peaks + 2), 1 / (n_other + 2))
-    centre, scale = float(decisions.mean()), float(decisions.std()) or 1.0
-    x = (decisions - centre) / scale
+def importance_of(
+    models: list[Pipeline],
+    folds: list[tuple[NDArray[np.int64], NDArray[np.int64]]],
+    values: NDArray[np.float64],
+    truth: NDArray[np.bool_],
+    seed: int,
+) -> list[dict[str, Any]]:
+    """Return mean and sd over the folds of what shuffling a feature costs, as records."""
+    from napari_xtal.peaks.verify.metrics import permutation_importance
 
-    def loss(p: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        t = p[0] * x + p[1]
-        error = expit(t) - target
-        value = np.mean(np.logaddexp(0, t) - target * t)
-        return float(value), np.array([np.mean(error * x), np.mean(error)])
-
-    found = minimize(
-        loss,
-        np.array([1.0, np.log(n_peaks / n_other)]),
-        jac=True,
-        method="L-BFGS-B",
-        bounds=[(0.0, None), (None, None)],
-    )
-    slope, intercept = float(found.x[0]) / scale, float(found.x[1])
-    return slope, intercept - slope * centre
+    parts = []
+    for k, (model, (_, test)) in enumerate(zip(models, folds, strict=True)):
+        rows = test
+        if len(rows) > _IMPORTANCE_ROWS:
+            rows = np.random.default_rng(seed + k).choice(rows, _IMPORTANCE_ROWS, replace=False)
+        if truth[rows].all() or not truth[rows].any():
+            continue
+        table = permutation_importance(
+            lambda mixed, model=model: model.decision_function(mixed.to_numpy()),  # type: ignore[misc]
+            pd.DataFrame(values[rows], columns=list(FEATURES)),
+            truth[rows],
+            seed=seed + k,
+            n_repeats=_IMPORTANCE_REPEATS,
+        )
+        parts.append(table.set_index("feature")["importance"].reindex(list(FEATURES)))
+    table = pd.concat(parts, axis=1)
+    mean, sd = table.mean(axis=1), table.std(axis=1, ddof=0)
+    order = np.argsort(-mean.to_numpy(), kind="stable")
+    return [
+        {"feature": name, "importance": float(mean[name]), "sd": float(sd[name])}
+        for name in mean.index[order]
+    ]

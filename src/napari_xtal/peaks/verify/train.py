@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from napari_xtal.errors import ParameterError
-from napari_xtal.peaks.verify.labels import Labels, collect_labels
+from napari_xtal.errors import InputError, ParameterError
+from napari_xtal.peaks.verify.labels import Labels, collect_labels, labelled_rows
 from napari_xtal.peaks.verify.metrics import evaluate
 from napari_xtal.peaks.verify.patches import HALF
 from napari_xtal.peaks.verify.verifier import Verifier, load_verifier
@@ -89,6 +89,7 @@ def train_verifier(
         raise ParameterError(f"kind '{kind}': choose {' or '.join(_DEFAULTS)}")
     if seed < 0:
         raise ParameterError(f"seed must be 0 or more, not {seed}")
+    labelled_rows(src, labelled_table)  # before a model is loaded
     model = _start(start, kind)
     reading, training = _phases(progress)
     half = HALF if model is None else model.half
@@ -127,20 +128,25 @@ def _train_cnn(
 ) -> Verifier:
     from napari_xtal.peaks.verify.cnn import PeakVerifier, versions
     from napari_xtal.peaks.verify.finetune import fine_tune, train_fresh
+    from napari_xtal.peaks.verify.torch_threads import one_thread_each, use_one
 
     assert model is None or isinstance(model, PeakVerifier)
-    if model is None:
-        tuned = train_fresh(labels, seed=seed, progress=progress, cancel=cancel)
-    else:
-        tuned = fine_tune(model, labels, seed=seed, progress=progress, cancel=cancel)
+    # One thread: sums in another order would give other weights on another machine, and
+    # steps this small gain nothing from more.
+    with one_thread_each():
+        use_one()
+        if model is None:
+            tuned = train_fresh(labels, seed=seed, progress=progress, cancel=cancel)
+        else:
+            tuned = fine_tune(model, labels, seed=seed, progress=progress, cancel=cancel)
     training = _training(labels, model, seed) | {"share": tuned.share, "folds": tuned.n_folds}
     # A calibrated probability of one half is where a peak becomes the likelier answer.
     threshold = 0.5 if model is None else model.threshold
     notes = []
-    if model is not None:
-        notes.append(_share_note(tuned.share))
     if tuned.cancelled:
         notes.append("training was cancelled: this is the best model so far")
+    if model is not None and tuned.loss:
+        notes.append(_share_note(tuned.share))
     verifier = PeakVerifier(
         tuned.network,
         temperature=tuned.temperature,
@@ -182,11 +188,13 @@ def _train_svm(
     features = candidate_features(labels.patches)
     n_folds = number_of_folds(labels)
     folds = grouped_folds(labels.groups, labels.is_peak, n_folds, seed, unit=labels.unit)
+    for train, _ in folds:
+        _require_rest(labels, train)
 
     def fitted(rows: NDArray[np.int64], k: int) -> SvmVerifier:
         return fit_svm(
             features.iloc[rows], labels.is_peak[rows], labels.groups[rows], seed=seed,
-            progress=part_of(progress, k, n_folds + 1), cancel=cancel,
+            importance=k == n_folds, progress=part_of(progress, k, n_folds + 1), cancel=cancel,
         )  # fmt: skip
 
     probability = np.empty(len(labels))
@@ -210,6 +218,19 @@ def _train_svm(
         labels, probability, before, model, verifier.threshold, notes, training, None, importance
     )
     return verifier
+
+
+def _require_rest(labels: Labels, rows: NDArray[np.int64]) -> None:
+    """Refuse labels of which too few are left when a fold is held out."""
+    from napari_xtal.peaks.verify.svm_search import MIN_LABELS
+
+    n_peaks = int(labels.is_peak[rows].sum())
+    for name, n in (("peak", n_peaks), ("not-peak", len(rows) - n_peaks)):
+        if n < MIN_LABELS:
+            raise InputError(
+                f"nearly all labels '{name}' lie on the same {labels.unit}s: without these only "
+                f"{n} are left to learn from; label {MIN_LABELS - n} more '{name}' on others"
+            )
 
 
 def _better(probability: NDArray[np.float64], before: NDArray[np.float64], labels: Labels) -> bool:
@@ -251,6 +272,11 @@ def _report(
         f"({training['folds']} folds); the model itself learnt from all",
         *notes,
     ]
+    if loss is not None and before is not None:
+        notes.append(
+            "the share of fine-tuning and the calibration (three numbers) were chosen on these "
+            "same held-out verdicts, so the scores flatter slightly"
+        )
     if known:
         notes.append("the plain threshold was chosen on these very labels, in its favour")
     report = evaluate(

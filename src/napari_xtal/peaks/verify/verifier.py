@@ -111,8 +111,9 @@ class Verifier(ABC):
             )
         return self.predict_patches(patches)
 
-    def _in_worker(self) -> None:
-        """Prepare a thread of `predict_in`."""
+    def _predict_frame(self, frame: Frame, table: pd.DataFrame) -> NDArray[np.float32]:
+        """Judge one frame of a run, in a worker thread and without a warning."""
+        return self.predict_patches(self._patches(frame.image, table, frame.good))
 
     def _patches(
         self, image: NDArray[Any], table: pd.DataFrame, good: NDArray[np.bool_] | None
@@ -157,8 +158,7 @@ class Verifier(ABC):
         result = np.full(len(validate(table, len(src))), np.nan)
 
         def work(frame: Frame, rows: NDArray[np.int64], part: pd.DataFrame) -> None:
-            self._in_worker()
-            result[rows] = self.predict_patches(self._patches(frame.image, part, frame.good))
+            result[rows] = self._predict_frame(frame, part)
 
         for_each_frame(src, table, work, progress=progress, cancel=cancel)
         return result
