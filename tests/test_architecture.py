@@ -40,7 +40,7 @@ def imported_by(statement: str) -> set[str]:
 
 
 def core_modules() -> list[str]:
-    modules = ["napari_xtal.errors"]
+    modules = ["napari_xtal.errors", "napari_xtal.files"]
     for room in CORE_ROOMS:
         for path in sorted((PACKAGE / room).rglob("*.py")):
             name = ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts)

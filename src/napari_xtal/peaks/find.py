@@ -226,7 +226,7 @@ def find_peaks_in(
             f"frames {min(wanted)}..{max(wanted)} do not fit a run of {len(src)} frames"
         )
     shared = PeakFinder(src.good, src.radius(), src.panels(), src.inv_d())
-    n_workers = workers or _n_processors()
+    n_workers = workers or n_processors()
     tables: dict[int, pd.DataFrame] = {}
     failed: dict[int, str] = {}
     fired: list[NDArray[np.int64]] = []
@@ -244,7 +244,7 @@ def find_peaks_in(
         except XtalError as error:
             return index, str(error)
 
-    for done, (index, result) in enumerate(_in_threads(work, wanted, n_workers, cancel), 1):
+    for done, (index, result) in enumerate(in_threads(work, wanted, n_workers, cancel), 1):
         if isinstance(result, str):
             failed[index] = result
         else:
@@ -315,7 +315,7 @@ def _find_on_frame(
     return shared.find(image, params, index)
 
 
-def _in_threads(
+def in_threads(
     work: Callable[[int], Any], items: list[int], n: int, cancel: Callable[[], bool] | None
 ) -> Iterator[Any]:
     """Run `work` over items with at most 2 n in flight; stop handing out when cancelled."""
@@ -344,7 +344,8 @@ def _in_threads(
                 future.cancel()
 
 
-def _n_processors() -> int:
+def n_processors() -> int:
+    """Return how many processor cores this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return max(len(os.sched_getaffinity(0)), 1)
     return os.cpu_count() or 1

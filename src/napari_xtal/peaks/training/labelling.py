@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,7 @@ from scipy.spatial import cKDTree
 
 from napari_xtal.errors import ParameterError
 from napari_xtal.peaks import spots as m
+from napari_xtal.peaks.find import n_processors
 from napari_xtal.peaks.finder import PeakFinder
 from napari_xtal.peaks.training.candidates import LabelledCandidates
 from napari_xtal.peaks.training.scenes import TrainingScene, training_scene
@@ -188,7 +188,7 @@ def simulated_candidates(
     if seed < 0:
         raise ParameterError(f"seed must be 0 or more, got {seed}")
     parts: list[LabelledCandidates] = []
-    pool = ThreadPoolExecutor(len(os.sched_getaffinity(0)))
+    pool = ThreadPoolExecutor(n_processors())
     try:
         for done, part in enumerate(pool.map(scene_candidates, [seed] * n_scenes, range(n_scenes))):
             parts.append(part)

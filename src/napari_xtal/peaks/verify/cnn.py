@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from napari_xtal.errors import InputError
-from napari_xtal.peaks.find import _n_processors
+from napari_xtal.peaks.find import n_processors
 from napari_xtal.peaks.verify import model_files
 from napari_xtal.peaks.verify.networks import ARCHITECTURES, make_network
 from napari_xtal.peaks.verify.torch_threads import one_thread_each, use_one
@@ -150,7 +150,7 @@ class PeakVerifier(Verifier):
             for start in starts:
                 work(start)
         elif starts:
-            with one_thread_each(), ThreadPoolExecutor(_n_processors(), "verify") as pool:
+            with one_thread_each(), ThreadPoolExecutor(n_processors(), "verify") as pool:
                 list(pool.map(work, starts))
         result[~patches.has_signal] = 0
         return result

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from napari_xtal.errors import InputError
-from napari_xtal.peaks.find import _n_processors
+from napari_xtal.peaks.find import n_processors
 from napari_xtal.peaks.verify.patches import CORE, RING
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def candidate_features(patches: Patches) -> pd.DataFrame:
         for start in starts:
             work(start)
     else:
-        with ThreadPoolExecutor(_n_processors(), thread_name_prefix="features") as pool:
+        with ThreadPoolExecutor(n_processors(), thread_name_prefix="features") as pool:
             list(pool.map(work, starts))
     # Values of wildly different size overflow: nothing was measured there.
     out[~np.isfinite(out).all(axis=1)] = defaults

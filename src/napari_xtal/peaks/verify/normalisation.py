@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_xtal.errors import InputError
-from napari_xtal.peaks.find import _n_processors
+from napari_xtal.peaks.find import n_processors
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -137,5 +137,5 @@ def _in_chunks(
         for start in starts:
             one(start)
         return
-    with ThreadPoolExecutor(_n_processors(), thread_name_prefix="normalise") as pool:
+    with ThreadPoolExecutor(n_processors(), thread_name_prefix="normalise") as pool:
         list(pool.map(one, starts))

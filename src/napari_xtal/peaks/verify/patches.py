@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_xtal.errors import InputError, ParameterError
-from napari_xtal.peaks.find import _in_threads, _n_processors
+from napari_xtal.peaks.find import in_threads, n_processors
 from napari_xtal.peaks.table import validate
 from napari_xtal.peaks.verify.normalisation import CORE, RING, normalise
 
@@ -262,6 +262,6 @@ def for_each_frame(
             rows = groups[index]
             work(frame, rows, checked.iloc[rows])
 
-    for done, _ in enumerate(_in_threads(one, list(groups), _n_processors(), cancel), 1):
+    for done, _ in enumerate(in_threads(one, list(groups), n_processors(), cancel), 1):
         if progress is not None:
             progress(done, len(groups))

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from napari_xtal.errors import InputError, ParameterError
-from napari_xtal.peaks.find import _n_processors
+from napari_xtal.peaks.find import n_processors
 from napari_xtal.peaks.verify.curves import average_precision
 from napari_xtal.peaks.verify.features import FEATURES
 from napari_xtal.peaks.verify.svm_machine import Setting, downsample, fit
@@ -211,7 +211,7 @@ def _on_folds(
         rows = fold[0]
         return fit(setting, features[rows], is_peak[rows], weight[rows], seed)
 
-    with ThreadPoolExecutor(_n_processors(), thread_name_prefix="train-svm") as pool:
+    with ThreadPoolExecutor(n_processors(), thread_name_prefix="train-svm") as pool:
         return list(pool.map(train, folds))
 
 
