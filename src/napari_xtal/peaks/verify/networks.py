@@ -137,7 +137,7 @@ class SpotNetwork(Network):
         )
         self.direct = nn.Linear(len(WIDTHS) + 3, 2)
         # Not learnt: 0 while the scenes are learnt from, `SIGNIFICANCE_WEIGHT` afterwards.
-        self.register_buffer("prior", torch.zeros(()))
+        self.register_buffer("prior", torch.zeros(1))
 
     @staticmethod
     def inputs(patches: Patches) -> tuple[NDArray[np.float32], ...]:
