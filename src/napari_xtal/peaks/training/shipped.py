@@ -127,7 +127,6 @@ def train_shipped(
     ]
     network = make_network(recipe.architecture, recipe.seed)
     fit = fit_network(network, parts[0], parts[1], recipe.fit, seed=recipe.seed, progress=progress)
-    fit.network.favour_significance()
     temperature, bias = calibrate(fit.network, parts[1])
     metadata = {
         "seed": recipe.seed,

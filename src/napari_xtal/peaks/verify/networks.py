@@ -19,12 +19,6 @@ if TYPE_CHECKING:
     from napari_xtal.peaks.verify.patches import Patches
 
 
-#: Power of the significance by which the odds of a shipped network are multiplied.
-SIGNIFICANCE_WEIGHT = 3.0
-#: Significances below this count as this.
-LEAST = 0.1
-
-
 class Network(nn.Module):
     """A network that tells peaks from the rest by normalised windows.
 
@@ -51,9 +45,6 @@ class Network(nn.Module):
     def early(self) -> list[nn.Parameter]:
         """Parameters of the layers that see general shapes; kept when labels are few."""
         return []
-
-    def favour_significance(self) -> None:
-        """Rank by significance what the network cannot tell apart, where it knows how to."""
 
 
 class FoundingNetwork(Network):
@@ -136,8 +127,6 @@ class SpotNetwork(Network):
             nn.Linear(48, 2),
         )
         self.direct = nn.Linear(len(WIDTHS) + 3, 2)
-        # Not learnt: 0 while the scenes are learnt from, `SIGNIFICANCE_WEIGHT` afterwards.
-        self.register_buffer("prior", torch.zeros(1))
 
     @staticmethod
     def inputs(patches: Patches) -> tuple[NDArray[np.float32], ...]:
@@ -154,23 +143,7 @@ class SpotNetwork(Network):
     ) -> torch.Tensor:
         """Return the logits (n, 2) of (no peak, peak)."""
         seen = torch.cat([self.fine(fine), self.coarse(coarse), whole], dim=1)
-        logits = self.head(seen) + self.direct(whole)
-        favour = self.prior * torch.log(self._significance(whole))
-        return logits + torch.stack([torch.zeros_like(favour), favour], dim=1)
-
-    @staticmethod
-    def _significance(whole: torch.Tensor) -> torch.Tensor:
-        """Return the highest significance of the spots tried, (n,), at least `LEAST`."""
-        compressed = whole[:, : len(WIDTHS)].amax(dim=1).clamp(min=0)
-        return ((1 + compressed / 2) ** 4 - 1).clamp(min=LEAST)
-
-    def favour_significance(self, weight: float = SIGNIFICANCE_WEIGHT) -> None:
-        """Let the odds of a peak grow with this power of its significance.
-
-        What a network learns from scenes ranks faint candidates by the scenes' class shares,
-        which those of real frames are not; their significance ranks them on any detector.
-        """
-        self.prior.fill_(weight)
+        return self.head(seen) + self.direct(whole)
 
 
 ARCHITECTURES: dict[str, type[Network]] = {
