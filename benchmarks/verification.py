@@ -11,8 +11,8 @@ Tables: candidates and average precision (95 % interval over frames) per source;
 off-lattice reports per frame at equal recall of predicted reflections with snr > 5, and
 how many times fewer than by the finder's SNR; recall per SNR on simulated frames;
 reports on frames without a crystal; candidates per second; with ``--fine-tuning`` what
-50 and 200 labels of an unseen detector do. *+ snr* ranks by log odds of the verifier plus
-the finder's SNR.
+50 and 200 labels of an unseen detector do. *x snr* ranks by the odds of the verifier times the
+third power of the finder's SNR.
 """
 
 from __future__ import annotations

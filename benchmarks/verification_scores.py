@@ -29,7 +29,9 @@ MIN_SNR = 5.0
 LEVELS = (3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 10.0, 12.0)
 #: Simulated frames: every candidate of a search that lets this many false peaks pass.
 VERY_PERMISSIVE = PeakFinderParams(false_peaks_per_frame=1000, relative_snr=0, max_peaks=1_000_000)
-FINDER, WITH_SNR = "finder", " + snr"
+FINDER, WITH_SNR = "finder", " x snr"
+#: Power of the finder's SNR by which the odds of a verifier are multiplied in the rows "x snr".
+SNR_POWER = 3.0
 Scores = dict[str, NDArray[np.float64]]
 
 
@@ -143,13 +145,15 @@ def methods_of(verifiers: Iterable[str]) -> list[str]:
 def _verdicts(
     verifiers: dict[str, Verifier], image: NDArray[Any], table: pd.DataFrame, good: NDArray[Any]
 ) -> Scores:
-    """Return the score of each candidate by `methods_of`; with SNR: log odds + SNR."""
+    """Return the score of each candidate by `methods_of`; with SNR: log of odds x SNR^3."""
     out: Scores = {}
     for name, verifier in verifiers.items():
         probability = verifier.predict(image, table, good).astype(float)
         odds = np.clip(probability, 1e-6, 1 - 1e-6)
         out[name] = probability
-        out[name + WITH_SNR] = np.log(odds / (1 - odds)) + table["snr"].to_numpy(float)
+        out[name + WITH_SNR] = np.log(odds / (1 - odds)) + SNR_POWER * np.log(
+            table["snr"].to_numpy(float)
+        )
     return out
 
 
