@@ -70,3 +70,12 @@ def messages():
 
     notification_manager.records.clear()
     return lambda: [str(record.message) for record in notification_manager.records]
+
+
+@pytest.fixture
+def searched(window, run_file, qtbot):
+    """Viewer, dock and session of a run of six frames, all searched, without live search."""
+    viewer, dock = window(run_file, live=False)
+    dock.search_all()
+    qtbot.waitUntil(lambda: not dock.engine.running, timeout=60_000)
+    return viewer, dock, dock.link.session

@@ -13,18 +13,10 @@ from napari_xtal.widgets.compare_panel import MINE, ComparePanel
 
 
 @pytest.fixture
-def opened(window, run_file, qtbot):
-    viewer, dock = window(run_file, live=False)
-    dock.search_all()
-    qtbot.waitUntil(lambda: not dock.engine.running, timeout=60_000)
-    return viewer, dock, dock.link.session
-
-
-@pytest.fixture
-def panel(opened, qtbot):
+def panel(searched, qtbot):
     made = ComparePanel()
     qtbot.addWidget(made)
-    made.set_link(opened[1].link)
+    made.set_link(searched[1].link)
     yield made
     made.set_link(None)
 
@@ -48,8 +40,8 @@ def reference_of(session, drop: int = 3, extra: int = 2):
     return pd.concat([kept, more], ignore_index=True)
 
 
-def test_three_layers_with_their_symbols_colours_and_counts(opened, panel, qtbot, tmp_path):
-    viewer, dock, session = opened
+def test_three_layers_with_their_symbols_colours_and_counts(searched, panel, qtbot, tmp_path):
+    viewer, dock, session = searched
     path = tmp_path / "reference.csv"
     write_csv(path, dock.link.source, reference_of(session))
     active = viewer.layers.selection.active
@@ -77,8 +69,8 @@ def test_three_layers_with_their_symbols_colours_and_counts(opened, panel, qtbot
     assert f"{first - 3}&nbsp;" in panel.legend.text()
 
 
-def test_comparison_follows_edits_and_the_probability_slider(opened, panel, qtbot, tmp_path):
-    viewer, dock, session = opened
+def test_comparison_follows_edits_and_the_probability_slider(searched, panel, qtbot, tmp_path):
+    viewer, dock, session = searched
     path = tmp_path / "reference.csv"
     write_csv(path, dock.link.source, session.peaks.drop(columns="peak_id"))
     panel.open_file(str(path))
@@ -103,8 +95,8 @@ def test_comparison_follows_edits_and_the_probability_slider(opened, panel, qtbo
     assert "This frame" in panel.scores.text()
 
 
-def test_tolerance_decides_what_is_common(opened, panel, qtbot, tmp_path):
-    _, dock, session = opened
+def test_tolerance_decides_what_is_common(searched, panel, qtbot, tmp_path):
+    _, dock, session = searched
     table = session.peaks.drop(columns="peak_id")
     table["row"] += 3.0
     path = tmp_path / "shifted.csv"
@@ -118,8 +110,8 @@ def test_tolerance_decides_what_is_common(opened, panel, qtbot, tmp_path):
     assert counts(panel) == {"common": n, "only_found": 0, "only_reference": 0}
 
 
-def test_against_the_peaks_of_the_user_on_frames_that_have_some(opened, panel, qtbot):
-    _, dock, session = opened
+def test_against_the_peaks_of_the_user_on_frames_that_have_some(searched, panel, qtbot):
+    _, dock, session = searched
     first = [int(i) for i in session.peaks_of(2)["peak_id"]]
     session.label_peaks(first[:4], "peak")
     session.label_peaks(first[4:5], "not-peak")
@@ -135,8 +127,8 @@ def test_against_the_peaks_of_the_user_on_frames_that_have_some(opened, panel, q
     assert set(panel.match.per_frame["frame"]) == {2}
 
 
-def test_against_any_points_layer(opened, panel, qtbot):
-    viewer, dock, session = opened
+def test_against_any_points_layer(searched, panel, qtbot):
+    viewer, dock, session = searched
     places = session.peaks[["frame", "row", "col"]].to_numpy(float)
     layer = viewer.add_points(places[:10] / [1, 2, 2], scale=(1, 2, 2), ndim=3, name="theirs")
     panel.reference.setCurrentText("Layer theirs")
@@ -152,8 +144,8 @@ def test_against_any_points_layer(opened, panel, qtbot):
     assert not panel.layers.layers
 
 
-def test_points_without_a_frame_axis_are_of_the_shown_frame(opened, panel, qtbot):
-    viewer, dock, session = opened
+def test_points_without_a_frame_axis_are_of_the_shown_frame(searched, panel, qtbot):
+    viewer, dock, session = searched
     viewer.dims.set_point(0, 4)
     here = session.peaks_of(4)
     viewer.add_points(here[["row", "col"]].to_numpy(float), name="flat")
@@ -166,8 +158,8 @@ def test_points_without_a_frame_axis_are_of_the_shown_frame(opened, panel, qtbot
     assert set(panel.layers.layers["only_found"].data[:, 0]) == {1.0}
 
 
-def test_layers_of_the_comparison_do_not_touch_the_session(opened, panel, qtbot):
-    viewer, _, session = opened
+def test_layers_of_the_comparison_do_not_touch_the_session(searched, panel, qtbot):
+    viewer, _, session = searched
     ids = [int(i) for i in session.peaks_of(0)["peak_id"]]
     session.label_peaks(ids[:3], "peak")
     before, undo = session.peaks, session.undo_text
@@ -186,8 +178,8 @@ def test_layers_of_the_comparison_do_not_touch_the_session(opened, panel, qtbot)
     assert session.peaks.equals(before)
 
 
-def test_a_layer_that_was_deleted_comes_back_with_the_next_change(opened, panel, qtbot):
-    viewer, dock, session = opened
+def test_a_layer_that_was_deleted_comes_back_with_the_next_change(searched, panel, qtbot):
+    viewer, dock, session = searched
     ids = [int(i) for i in session.peaks_of(0)["peak_id"]]
     session.label_peaks(ids[:3], "peak")
     panel.compare.click()
@@ -199,8 +191,8 @@ def test_a_layer_that_was_deleted_comes_back_with_the_next_change(opened, panel,
     assert panel.layers.complete
 
 
-def test_wrong_files_give_one_message(opened, panel, qtbot, tmp_path, messages):
-    _, dock, session = opened
+def test_wrong_files_give_one_message(searched, panel, qtbot, tmp_path, messages):
+    _, dock, session = searched
     wrong = tmp_path / "wrong.csv"
     wrong.write_text("a,b\n1,2\n")
     panel.open_file(str(wrong))
@@ -214,8 +206,8 @@ def test_wrong_files_give_one_message(opened, panel, qtbot, tmp_path, messages):
     assert not panel.active
 
 
-def test_rows_find_their_frames_by_identity(opened, panel, qtbot, tmp_path):
-    _, dock, session = opened
+def test_rows_find_their_frames_by_identity(searched, panel, qtbot, tmp_path):
+    _, dock, session = searched
     table = session.peaks.drop(columns="peak_id")
     path = tmp_path / "reference.csv"
     write_csv(path, dock.link.source, table)

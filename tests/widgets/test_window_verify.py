@@ -22,20 +22,11 @@ from napari_xtal.widgets.writer import export_peaks
 
 
 @pytest.fixture
-def opened(window, run_file, qtbot):
-    """A run of six frames, all searched, without live search."""
-    viewer, dock = window(run_file, live=False)
-    dock.search_all()
-    qtbot.waitUntil(lambda: not dock.engine.running, timeout=60_000)
-    return viewer, dock, dock.link.session
-
-
-@pytest.fixture
-def panel(opened, qtbot):
+def panel(searched, qtbot):
     """The panel, connected to the run."""
     made = TrainPanel()
     qtbot.addWidget(made)
-    made.set_link(opened[1].link)
+    made.set_link(searched[1].link)
     yield made
     made.set_link(None)
 
@@ -113,8 +104,8 @@ def test_a_limit_that_is_none_hides_nothing(kept):
     assert peak_rows.probability_limit({} if kept is None else {"verifier": kept}) == 0.0
 
 
-def test_moving_the_slider_filters_the_layer_at_once(opened, qtbot):
-    _, dock, session = opened
+def test_moving_the_slider_filters_the_layer_at_once(searched, qtbot):
+    _, dock, session = searched
     view, widget = dock.link.view, dock.verify.filter
     peaks = judge_evenly(session)
     everything = len(view.layer.data)
@@ -132,8 +123,8 @@ def test_moving_the_slider_filters_the_layer_at_once(opened, qtbot):
     assert_aligned(view, session)
 
 
-def test_two_docks_show_the_same_limit_and_the_next_session_too(opened, panel, qtbot, run_file):
-    _, dock, session = opened
+def test_two_docks_show_the_same_limit_and_the_next_session_too(searched, panel, qtbot, run_file):
+    _, dock, session = searched
     judge_evenly(session)
     panel.filter.histogram.line.setValue(0.4)
     panel.filter.histogram.line.sigDragged.emit(panel.filter.histogram.line)
@@ -158,8 +149,8 @@ def test_a_reopened_run_is_filtered_as_it_was(window, run_file, qtbot):
     assert again.verify.filter.limit == 0.7
 
 
-def test_hidden_peaks_cannot_be_selected_or_deleted(opened):
-    _, dock, session = opened
+def test_hidden_peaks_cannot_be_selected_or_deleted(searched):
+    _, dock, session = searched
     view, layer = dock.link.view, dock.link.view.layer
     judge_evenly(session)
     view.set_min_probability(0.5)
@@ -176,8 +167,8 @@ def test_hidden_peaks_cannot_be_selected_or_deleted(opened):
     assert_aligned(view, session)
 
 
-def test_editing_while_peaks_are_hidden_keeps_rows_and_points_together(opened):
-    viewer, dock, session = opened
+def test_editing_while_peaks_are_hidden_keeps_rows_and_points_together(searched):
+    viewer, dock, session = searched
     view, layer = dock.link.view, dock.link.view.layer
     judge_evenly(session)
     view.set_min_probability(0.5)
@@ -206,8 +197,8 @@ def test_editing_while_peaks_are_hidden_keeps_rows_and_points_together(opened):
     assert_aligned(view, session)
 
 
-def test_a_label_taken_back_hides_the_peak_again(opened):
-    _, dock, session = opened
+def test_a_label_taken_back_hides_the_peak_again(searched):
+    _, dock, session = searched
     view = dock.link.view
     peaks = judge_evenly(session)
     weak = int(peaks["peak_id"].iloc[0])
@@ -221,8 +212,8 @@ def test_a_label_taken_back_hides_the_peak_again(opened):
     assert_aligned(view, session)
 
 
-def test_new_probabilities_bring_peaks_back(opened):
-    _, dock, session = opened
+def test_new_probabilities_bring_peaks_back(searched):
+    _, dock, session = searched
     view = dock.link.view
     ids = judge_evenly(session)["peak_id"].to_numpy()
     view.set_min_probability(0.9)
@@ -240,8 +231,8 @@ def test_a_single_image_is_filtered_too(window, qtbot):
     assert 0 < len(view.layer.data) < session.n_peaks
 
 
-def test_filtering_a_large_run_is_fast(opened):
-    _, dock, session = opened
+def test_a_large_run_is_filtered_to_exactly_what_is_probable(searched):
+    _, dock, session = searched
     rng = np.random.default_rng(0)
     n = 60_000
     table = make_table(
@@ -253,22 +244,19 @@ def test_filtering_a_large_run_is_fast(opened):
     )
     session.set_auto_peaks(table, range(N_FRAMES), {})
     view = dock.link.view
-    times = []
+    probability = session.peaks["probability"].to_numpy()
     for limit in (0.3, 0.5, 0.2, 0.6, 0.4):
-        start = time.perf_counter()
         view.set_min_probability(limit)
-        times.append(time.perf_counter() - start)
-    print(f"filter of {session.n_peaks} peaks: {[round(1e3 * t) for t in times]} ms")
-    assert min(times) < 0.2  # 30 ms on an idle machine
+        assert len(view.layer.data) == (probability >= limit).sum()
 
 
 # saving ----------------------------------------------------------------------------------
 
 
 def test_hidden_peaks_are_not_saved_and_the_message_says_so(
-    opened, tmp_path, monkeypatch, messages
+    searched, tmp_path, monkeypatch, messages
 ):
-    viewer, dock, session = opened
+    viewer, dock, session = searched
     path = tmp_path / "exported.csv"
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(path), ""))
     peaks = judge_evenly(session)
@@ -285,11 +273,11 @@ def test_hidden_peaks_are_not_saved_and_the_message_says_so(
     assert told["method"] == "significance"
 
 
-def test_cxi_and_napari_own_save_leave_them_out_too(opened, tmp_path, npe2pm, messages):
+def test_cxi_and_napari_own_save_leave_them_out_too(searched, tmp_path, npe2pm, messages):
     from npe2 import PluginManifest
 
     npe2pm.register(PluginManifest.from_distribution("napari-xtal"))
-    _, dock, session = opened
+    _, dock, session = searched
     peaks = judge_evenly(session)
     model_choice.remember(session, min_probability=0.5)
     dock.link.view.layer.save(str(tmp_path / "peaks.cxi"), plugin="napari-xtal")
@@ -302,8 +290,8 @@ def test_cxi_and_napari_own_save_leave_them_out_too(opened, tmp_path, npe2pm, me
 # verification ----------------------------------------------------------------------------
 
 
-def test_the_dock_and_the_library_give_the_same_probabilities(opened, panel, qtbot):
-    _, dock, session = opened
+def test_the_dock_and_the_library_give_the_same_probabilities(searched, panel, qtbot):
+    _, dock, session = searched
     panel.this_frame.click()
     wait(qtbot, panel)
     expected = exactly(dock.link)
@@ -318,8 +306,8 @@ def test_the_dock_and_the_library_give_the_same_probabilities(opened, panel, qtb
     assert session.verifier_of(3) == panel.engine.model.hash
 
 
-def test_verifying_and_searching_again_never_touch_what_a_person_did(opened, panel, qtbot):
-    viewer, dock, session = opened
+def test_verifying_and_searching_again_never_touch_what_a_person_did(searched, panel, qtbot):
+    viewer, dock, session = searched
     layer = dock.link.view.layer
     viewer.dims.set_point(0, 2)
     layer.add([[2, 50.0, 50.0]])
@@ -400,10 +388,10 @@ def test_a_model_that_is_missing_gives_one_message_and_switches_off(
     assert len(dock.link.session.peaks_of(1))
 
 
-def test_cancel_keeps_what_is_judged(opened, panel, qtbot, monkeypatch):
+def test_cancel_keeps_what_is_judged(searched, panel, qtbot, monkeypatch):
     from napari_xtal.widgets import judging
 
-    _, _, session = opened
+    _, _, session = searched
     monkeypatch.setattr(judging, "FRAMES_PER_STEP", 1)
     monkeypatch.setattr(judging, "HAND_OVER_S", 0.0)
     panel.this_frame.click()  # loads the model
@@ -467,8 +455,8 @@ def label_for_training(session) -> None:
     session.label_peaks([int(i) for i in strong["peak_id"]], "peak")
 
 
-def test_buttons_say_why_they_cannot(panel, opened, qtbot):
-    _, _, session = opened
+def test_buttons_say_why_they_cannot(panel, searched, qtbot):
+    _, _, session = searched
     assert not panel.train.isEnabled()
     assert "label at least 10 peaks" in panel.train.toolTip()
     assert not panel.evaluate.isEnabled()
@@ -485,8 +473,8 @@ def test_the_least_number_of_labels_is_that_of_the_training():
     assert model_choice.LEAST_LABELS == LEAST_PER_CLASS
 
 
-def test_evaluate_shows_scores_and_a_caveat(panel, opened, qtbot):
-    _, _, session = opened
+def test_evaluate_shows_scores_and_a_caveat(panel, searched, qtbot):
+    _, _, session = searched
     label_for_training(session)
     panel._count_labels()
     panel.evaluate.click()
@@ -498,10 +486,12 @@ def test_evaluate_shows_scores_and_a_caveat(panel, opened, qtbot):
 
 
 @pytest.mark.parametrize("kind", ["svm", "cnn"])
-def test_train_stores_a_model_with_its_report_and_uses_it(panel, opened, qtbot, kind, monkeypatch):
+def test_train_stores_a_model_with_its_report_and_uses_it(
+    panel, searched, qtbot, kind, monkeypatch
+):
     from napari_xtal.peaks.verify import train
 
-    _, dock, session = opened
+    _, dock, session = searched
     if kind == "svm":  # else the shipped one may be kept: these spots are easy
         original = train.train_verifier
         monkeypatch.setattr(
@@ -538,14 +528,14 @@ def test_train_stores_a_model_with_its_report_and_uses_it(panel, opened, qtbot, 
 
 
 def test_a_model_that_is_not_better_is_told_and_changes_nothing(
-    panel, opened, qtbot, monkeypatch, messages
+    panel, searched, qtbot, monkeypatch, messages
 ):
     import copy
     import dataclasses
 
     from napari_xtal.peaks.verify import train
 
-    _, _, session = opened
+    _, _, session = searched
     label_for_training(session)
     panel._count_labels()
     panel.evaluate.click()
@@ -583,10 +573,10 @@ def test_a_model_that_is_not_better_is_told_and_changes_nothing(
     assert panel.engine.active == "default"
 
 
-def test_report_is_saved_as_json_csv_and_picture(panel, opened, qtbot, tmp_path, messages):
+def test_report_is_saved_as_json_csv_and_picture(panel, searched, qtbot, tmp_path, messages):
     from napari_xtal.peaks.verify.report import VerifierReport
 
-    _, _, session = opened
+    _, _, session = searched
     label_for_training(session)
     panel._count_labels()
     panel.evaluate.click()
@@ -602,8 +592,8 @@ def test_report_is_saved_as_json_csv_and_picture(panel, opened, qtbot, tmp_path,
     assert any("a report is saved as" in m for m in messages())
 
 
-def test_choosing_the_svm_changes_the_probabilities(panel, opened, qtbot):
-    _, dock, session = opened
+def test_choosing_the_svm_changes_the_probabilities(panel, searched, qtbot):
+    _, dock, session = searched
     panel.this_frame.click()
     wait(qtbot, panel)
     network = session.peaks_of(0)["probability"].to_numpy()
@@ -621,10 +611,10 @@ def test_choosing_the_svm_changes_the_probabilities(panel, opened, qtbot):
     assert not np.array_equal(first["probability"], network)
 
 
-def test_a_model_from_a_file_is_kept_in_the_session(panel, opened, qtbot, tmp_path):
+def test_a_model_from_a_file_is_kept_in_the_session(panel, searched, qtbot, tmp_path):
     from napari_xtal import load_verifier
 
-    _, _, session = opened
+    _, _, session = searched
     path = tmp_path / "mine.safetensors"
     load_verifier("default").save(path)
     panel.engine.use_file(str(path))
@@ -640,13 +630,13 @@ def test_a_model_from_a_file_is_kept_in_the_session(panel, opened, qtbot, tmp_pa
 
 @pytest.mark.parametrize("damage", ["tampered", "missing", "pickle", "truncated"])
 def test_a_model_that_cannot_be_loaded_leaves_the_old_one(
-    panel, opened, qtbot, tmp_path, messages, damage
+    panel, searched, qtbot, tmp_path, messages, damage
 ):
     import pickle
 
     from napari_xtal import load_verifier
 
-    _, _, session = opened
+    _, _, session = searched
     panel.this_frame.click()
     wait(qtbot, panel)
     before = session.peaks_of(0)
@@ -696,8 +686,8 @@ def test_nothing_heavy_is_imported_before_it_is_used(run_file):
     assert done.returncode == 0, done.stderr[-2000:]
 
 
-def test_the_panel_fits_a_narrow_dock(panel, opened, qtbot):
-    _, dock, _ = opened
+def test_the_panel_fits_a_narrow_dock(panel, searched, qtbot):
+    _, dock, _ = searched
     panel.resize(420, 900)
     panel.show()
     assert panel.minimumSizeHint().width() <= 420
@@ -705,11 +695,11 @@ def test_the_panel_fits_a_narrow_dock(panel, opened, qtbot):
     assert panel.filter.slider.orientation() == Qt.Orientation.Horizontal
 
 
-def test_clicking_a_label_in_the_map_shows_its_peak(panel, opened, qtbot):
+def test_clicking_a_label_in_the_map_shows_its_peak(panel, searched, qtbot):
     from napari_xtal.peaks.verify.patches import HALF
     from napari_xtal.widgets.label_map import map_labels
 
-    viewer, dock, session = opened
+    viewer, dock, session = searched
     label_for_training(session)
     labelled = model_choice.Labels.of(session.peaks).table
 

@@ -13,7 +13,7 @@ from verifier_windows import Run, counts
 from napari_xtal.errors import InputError, XtalError
 from napari_xtal.peaks.find import find_peaks
 from napari_xtal.peaks.table import empty_table, make_table
-from napari_xtal.peaks.verify.cnn import DEFAULT, PeakVerifier
+from napari_xtal.peaks.verify.cnn import DEFAULT, PeakVerifier, best_device
 from napari_xtal.peaks.verify.networks import ARCHITECTURES, make_network
 from napari_xtal.peaks.verify.patches import HALF, Patches, extract_patches
 from napari_xtal.peaks.verify.verifier import load_verifier
@@ -200,3 +200,13 @@ def test_names_that_are_no_verifier():
             load_verifier(name)
     with pytest.raises(XtalError, match="no such model"):
         load_verifier("none.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("cuda", "mps", "device"),
+    [(True, True, "cuda"), (False, True, "mps"), (False, False, "cpu")],
+)
+def test_the_fastest_device_is_chosen(monkeypatch, cuda, mps, device):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+    assert best_device() == device
